@@ -16,7 +16,8 @@ from sklearn.linear_model import LogisticRegression
 
 from playbill.definitions.specs import LabelSpec, RewardSpec
 from playbill.labels import label_events
-from playbill.rewards import DelayedFeedback, DelayedSettings, loss_weights, reward_values, slate_values
+from playbill.rewards import DelayedFeedback, DelayedSettings, reward_values, slate_values
+from playbill.training.example_weights import loss_weights
 from playbill_lab.simulator.policies.policies import PlackettLuce, ScoredPolicy, shares
 from playbill_lab.simulator.policies.policy_request import PolicyRequest, Slates
 from playbill_lab.simulator.world import canvases as on

@@ -21,17 +21,16 @@ from more_like_this_plot import draw
 from rich.console import Console
 from rich.table import Table
 from search_measures import (
-    BANDS,
     accuracy,
     listed,
     mean_likeness,
-    popularity_bands,
     shared_metadata,
     target_ranks,
 )
 
 from playbill.datasets import Request
 from playbill.evaluation.cases.event_log import UNKNOWN, TitleOrder
+from playbill.evaluation.cases.slices import popularity_bands
 from playbill.metrics.bootstrap import member_bootstrap
 from playbill.ranking.scoring.scorer import Scorer
 
@@ -39,6 +38,7 @@ HEAD = "new_play"
 TERMS = ("popular", "similarity", "co_play", "semantic", "lift", "likeness")
 WEIGHTS = (0.0, 1.0, 2.0, 4.0, 8.0)
 JUDGES = ("truth", "metadata")
+BANDS = ("head", "mid", "tail", "new")
 
 
 def run(given: argparse.Namespace, seed: int) -> dict:

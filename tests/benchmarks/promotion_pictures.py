@@ -101,7 +101,7 @@ def take(base, workspace, browser):
     tracking = Tracking(workspace)
     champion, refused = tracking.version(MODEL, 1), tracking.version(MODEL, 2)
     name = workspace.registered_name(MODEL)
-    experiment = tracking._connection.client.get_run(champion.run_id).info.experiment_id
+    experiment = tracking.connection.client.get_run(champion.run_id).info.experiment_id
     browser.open(base)
     for key, value in SETTINGS.items():
         browser.run(f"localStorage.setItem({json.dumps(key)}, {json.dumps(value)})")

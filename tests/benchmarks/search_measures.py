@@ -161,26 +161,6 @@ def accuracy(ranks: npt.NDArray[np.float64]) -> dict[str, npt.NDArray[np.float64
     }
 
 
-BANDS = ("head", "torso", "tail", "new")
-"""By share of plays: the titles of the first half, of the next four tenths, of the last tenth, and those of none."""
-HEAD_SHARE, TORSO_SHARE = 0.5, 0.9
-
-
-def popularity_bands(plays: AnyFloats) -> npt.NDArray[np.str_]:
-    """Return [T] the band of each title.
-
-    Args:
-        plays: [T] plays before the moment that is judged; 0 = a title that nobody has played.
-    """
-    order = np.argsort(-plays, kind="stable")
-    share = np.empty(len(plays))
-    share[order] = np.cumsum(plays[order]) / max(float(plays.sum()), 1.0)
-    before = share - plays / max(float(plays.sum()), 1.0)
-    place = np.select([plays == 0, before < HEAD_SHARE, before < TORSO_SHARE], [3, 0, 1], 2)
-    found: npt.NDArray[np.str_] = np.array(BANDS)[place]
-    return found
-
-
 def shared_metadata(titles: pl.DataFrame) -> npt.NDArray[np.float64]:
     """Return [T, T] how much of their genres, language and kind two titles share, from 0 to 1.
 

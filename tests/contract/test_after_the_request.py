@@ -22,7 +22,7 @@ from playbill.datasets import Request
 from playbill.datasets.encoding.requests import encode_requests
 from playbill.datasets.examples import labelled
 from playbill.errors import IntegrityError
-from playbill.ranking.page_scores import PageScores, page_of
+from playbill.ranking.page_scores import PageScores, blend_page
 from playbill.schema import INTERACTIONS
 from playbill.serving.messages import RecommendRequest
 from playbill.tables import Tables
@@ -97,7 +97,10 @@ class Digesting:
         return {"play": rows, "like": rows}
 
     def score_page(self, requests: Sequence[Request], blends: Sequence[dict], candidates: np.ndarray) -> PageScores:
-        return page_of(self.score(requests), {"play": "softmax", "like": "bce"}, blends, candidates)
+        scores = self.score(requests)
+        pairs = [(row, head) for row, weights in enumerate(blends) for head in weights]
+        rows = [scores[head][row] for row, head in pairs]
+        return blend_page(rows, pairs, {"play": "softmax", "like": "bce"}, blends, candidates)
 
     def _row(self, request: Request) -> np.ndarray:
         texts = repr((request.at, request.canvas, request.country, sorted(request.features.items())))

@@ -54,5 +54,5 @@ def test_a_controller_killed_half_way_is_finished_by_the_next(
     assert len(controller.poll_once()) == (0 if decided else 1)
     assert [row.verdict for row in controller.log.history("everycanvas")] == ["approved"]
     assert controller.log.unsettled() == ()
-    assert tracking.version_tags("everycanvas", 1)["playbill.promotion"].startswith("approved")
+    assert tracking.version("everycanvas", 1).tags["playbill.promotion"].startswith("approved")
     assert [path.name[0] for path in mlflow_workspace.serving.iterdir()] == ["e"]

@@ -80,7 +80,7 @@ def test_the_first_promotion_has_nothing_to_compare_with(shop: Shop) -> None:
     assert pair is not None
     assert pair.digest == shop.tracking.version(MODEL, 1).digest
     assert shop.aliases() == {"champion": 1}
-    assert shop.tracking.version_tags(MODEL, 1)["playbill.promotion"].startswith("approved ")
+    assert shop.tracking.version(MODEL, 1).tags["playbill.promotion"].startswith("approved ")
 
 
 def test_a_server_beside_it_hears_of_a_decision(shop: Shop) -> None:
@@ -477,7 +477,7 @@ def test_an_approval_cut_short_is_finished_at_the_next_poll(
     assert shop.approved() == 2
     assert shop.controller.poll_once() == ()
     assert shop.aliases() == {"champion": 2, "previous": 1}
-    assert shop.tracking.version_tags(MODEL, 2)["playbill.promotion"].startswith("approved")
+    assert shop.tracking.version(MODEL, 2).tags["playbill.promotion"].startswith("approved")
     assert shop.verdicts() == ["approved", "approved"]
 
 
@@ -490,7 +490,7 @@ def test_a_rejection_cut_short_is_finished_at_the_next_poll(
     cut_short(shop, monkeypatch, step)
     assert shop.controller.poll_once() == ()
     assert shop.aliases() == {"champion": 1}
-    assert "below" in shop.tracking.version_tags(MODEL, 2)["playbill.promotion_reason"]
+    assert "below" in shop.tracking.version(MODEL, 2).tags["playbill.promotion_reason"]
     assert shop.verdicts() == ["approved", "rejected"]
 
 

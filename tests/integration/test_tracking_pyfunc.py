@@ -130,7 +130,7 @@ def predict(tracking: Tracking) -> Callable[..., dict[str, Any]]:
     import mlflow
     import pandas as pd
 
-    with tracking._connection.everywhere():
+    with tracking.connection.everywhere():
         model = mlflow.pyfunc.load_model("models:/ml.everycanvas@champion")
 
     def ask(**columns: Any) -> dict[str, Any]:

@@ -31,46 +31,30 @@ from playbill.tables import Vocabulary
 
 EVERYWHERE = "*"
 CELLS_AT_ONCE = 1 << 22
-KEPT_BYTES = 1 << 26
-"""Memory for masks that are asked for again, one bit for each state and title."""
+KEPT_BYTES = 1 << 26  # memory for masks that are asked for again, one bit for each state and title
 
 
 @dataclass(frozen=True, slots=True)
 class States:
     """What could be seen in S different (country, stretch of time, rule); none where all could always be seen."""
 
-    start: Ints64
-    """[K, C, T] first moment of each span, microseconds since 1970."""
-    end: Ints64
-    """[K, C, T] moment after it."""
-    known: Ints64
-    """[K, C, T] since when each span is known."""
-    country: Ints64
-    """[S]."""
-    moment: Ints64
-    """[S] a moment of the stretch."""
-    rule: Ints64
-    """[S] the rules of the canvas."""
-    only_kids: Bools
-    """[S] whether the profile sees titles for kids alone."""
-    upcoming: Bools
-    """[R] whether rules ask for titles that launch later, and not for those that are there."""
-    bounds: Ints64
-    """[R, 4] rules about launches, see `launch_bounds`."""
-    shown: Bools
-    """[R, T] titles that rules about what a title is allow."""
-    kids: Bools
-    """[T] titles marked for kids; not knowing counts as no."""
+    start: Ints64  # [K, C, T] first moment of each span, microseconds since 1970
+    end: Ints64  # [K, C, T] moment after it
+    known: Ints64  # [K, C, T] since when each span is known
+    country: Ints64  # [S]
+    moment: Ints64  # [S] a moment of the stretch
+    rule: Ints64  # [S] the rules of the canvas
+    only_kids: Bools  # [S] whether the profile sees titles for kids alone
+    upcoming: Bools  # [R] whether rules ask for titles that launch later, and not for those that are there
+    bounds: Ints64  # [R, 4] rules about launches, see `launch_bounds`
+    shown: Bools  # [R, T] titles that rules about what a title is allow
+    kids: Bools  # [T] titles marked for kids; not knowing counts as no
 
     def __len__(self) -> int:
         return len(self.country)
 
     def mask(self, states: Ints64) -> Bools:
-        """Return [G, T] which titles could be seen. Column 0 (padding) never could.
-
-        Args:
-            states: [G].
-        """
+        """Return [G, T] which titles could be seen. Column 0 (padding) never could."""
         country, moment, rule = self.country[states], self.moment[states, None], self.rule[states]
         found = np.zeros((len(states), self.start.shape[2]), np.bool_)
         for start, end in zip(self.start, self.end, strict=True):
@@ -122,9 +106,7 @@ class States:
 class KeptMasks:
     """Masks of states, worked out once each where all of them together are small: every batch asks for most of them.
 
-    Args:
-        states: S states.
-        most: Bytes; where the masks of all states take more, each is worked out when it is asked for.
+    Where they take more than `most` bytes, each is worked out when it is asked for.
     """
 
     def __init__(self, states: States, most: int = KEPT_BYTES) -> None:
@@ -150,18 +132,11 @@ class KeptMasks:
 def availability_states(
     titles: Vocabulary, availability: pl.DataFrame, requests: pl.DataFrame, resolved: ResolvedModel, audience: Audience
 ) -> tuple[States, Ints64]:
-    """Find the states of requests.
+    """Find the states of [m] requests (rows with event_at, country and canvas), and [m] which one each is in.
 
-    Args:
-        titles: Rows of titles; T counts the padding row.
-        availability: The canonical table. `*` is every country; a country it does not name sees those spans only.
-        requests: [m] rows with event_at, country and canvas.
-        resolved: The model, for the candidates of its canvases; on any other one all that is there could be seen.
-        audience: What titles are, and which requests came from a profile that sees no others than those for kids.
-
-    Returns:
-        The states, and [m] which one each request is in. Where all titles could always be seen there are no states,
-        and the numbers are 0.
+    `*` in `availability` is every country; a country it does not name sees those spans only. On a canvas without a
+    definition all that is there could be seen. Where all titles could always be seen there are no states, and the
+    numbers are 0.
     """
     spans = _spans(titles, availability)
     countries = Vocabulary("country", sorted(set(spans["country"].to_list()) - {EVERYWHERE}))

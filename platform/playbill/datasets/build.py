@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import fields, replace
 from datetime import datetime
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import polars as pl
@@ -19,18 +19,20 @@ from playbill.datasets.candidate_masks import Audience
 from playbill.datasets.checks import check_context_coverage
 from playbill.datasets.encoding.context_columns import ContextColumns
 from playbill.datasets.encoding.encoder import Encoder
-from playbill.datasets.encoding.fit import Schema, fit_encoder, with_categories
+from playbill.datasets.encoding.fit import fit_encoder, with_categories
 from playbill.datasets.encoding.row_entries import page_rows
 from playbill.datasets.encoding.titles import display_names, snapshot_values, title_arrays
 from playbill.datasets.encoding.tokens import floor_moments
 from playbill.datasets.examples.rows import TrainingRows
 from playbill.datasets.examples.sampling import ExampleWeights, reward_versions
-from playbill.datasets.examples.selection import Examples, draw_strata, find_examples, learn, require_some
+from playbill.datasets.examples.selection import Examples, LogTables, draw_strata, find_examples, learn, require_some
 from playbill.datasets.splits import Split
 from playbill.datasets.training_set import BatchSettings, TrainingSet
 from playbill.definitions.specs import ResolvedModel, TaskSpec, prune_heads
 from playbill.definitions.specs.head import ranks, read_negatives
-from playbill.tables import Vocabulary
+
+if TYPE_CHECKING:
+    from playbill.features import ServiceSchema
 
 SNAPSHOT_BYTES = 256 * 2**20
 """Memory for title snapshots; beyond it training reads every second, third, ... one, never a later one."""
@@ -39,52 +41,21 @@ DRAWN_TITLES = {"policy": "mixed", "count": 1024}
 """What `softmax` heads rank against where the catalogue is larger than the definition wants every title for."""
 
 
-class TrainingTables(Protocol):
-    """What is read of `playbill.tables.Tables`."""
-
-    def interactions(self) -> pl.DataFrame:
-        """Return the log, sorted by member_id and seq."""
-        ...
-
-    def titles(self) -> pl.DataFrame:
-        """Return one row per title."""
-        ...
-
-    def availability(self) -> pl.DataFrame:
-        """Return every span of availability."""
-        ...
-
-    def members(self) -> pl.DataFrame:
-        """Return the newest row of every member."""
-        ...
-
-    def member_versions(self) -> pl.DataFrame:
-        """Return every row of every member."""
-        ...
-
-    def vocabulary(self, kind: str) -> Vocabulary:
-        """Return a vocabulary."""
-        ...
-
-
 class FeatureSource(Protocol):
     """What is read of `playbill.features.FeatureDoor`."""
 
     def schema(self, service: str) -> Any:
-        """Return the columns of a feature service, see `learn.Schema`."""
-        ...
+        """Return the columns of a feature service: `playbill.features.ServiceSchema`."""
 
     def member_features(self, service: str, frame: pl.DataFrame) -> pl.DataFrame:
         """Return `frame` with member and request features as of each row's `event_at`, strictly before it."""
-        ...
 
     def title_snapshots(self, service: str, moments: Sequence[datetime], title_ids: Sequence[str]) -> Any:
         """Return `.values` [S, T, F] and `.categorical` of title features, strictly before each moment."""
-        ...
 
 
 def build_training_set(
-    tables: TrainingTables,
+    tables: LogTables,
     resolved: ResolvedModel,
     split: Split,
     features: FeatureSource,
@@ -92,15 +63,10 @@ def build_training_set(
     *,
     weights: ExampleWeights | None = None,
 ) -> TrainingSet:
-    """Build what a model is trained on.
+    """Build what a model is trained on, from the train fold of the split and nothing else.
 
-    Args:
-        tables: The canonical tables.
-        resolved: The model.
-        split: Its train fold is used, nothing else.
-        features: Feature values.
-        clock: Labels are those matured by now, or by the end of the train fold where that is earlier.
-        weights: What examples are worth; needed where a head has a reward.
+    Labels are those matured by the clock's now, or by the end of the train fold where that is earlier. `weights` are
+    needed where a head has a reward.
 
     Raises:
         StateError: The train fold is empty, or a head has a reward and there are no `weights`.
@@ -110,7 +76,7 @@ def build_training_set(
     """
     learnt, boundary = learn(tables, resolved, split, clock, weights)
     resolved = prune_heads(resolved, learnt.left_out)
-    schema: Schema = features.schema(resolved.model.features)
+    schema: ServiceSchema = features.schema(resolved.model.features)
     state = fit_encoder(resolved, schema, learnt.events, learnt.titles, tables.vocabulary("title").entries)
     examples = find_examples(Encoder(state), learnt, resolved)
     require_some(len(examples.rows))
@@ -163,7 +129,7 @@ def _windows(examples: Examples, resolved: ResolvedModel) -> Windows:
 
 
 def _snapshots(
-    features: FeatureSource, hours: int, schema: Schema, event_at: pl.Series, title_ids: tuple[str, ...]
+    features: FeatureSource, hours: int, schema: ServiceSchema, event_at: pl.Series, title_ids: tuple[str, ...]
 ) -> tuple[Any, Ints64, Ints64]:
     """Return title features at every moment the rows need, which one each row reads, and the moments."""
     columns = sum(column.entity == "title" and column.kind == "numeric" for column in schema.columns)

@@ -21,10 +21,8 @@ from playbill.clock import MICROSECOND
 from playbill.definitions.specs import CandidatesSpec
 from playbill.tables import Vocabulary
 
-NEVER = np.iinfo(np.int64).max
-"""Stands for an open end, and for the launch of a title that has none."""
-ALWAYS = np.iinfo(np.int64).min
-"""Stands for the time since when a span is known that does not say it."""
+NEVER = np.iinfo(np.int64).max  # stands for an open end, and for the launch of a title that has none
+ALWAYS = np.iinfo(np.int64).min  # stands for the time since when a span is known that does not say it
 
 PolarsDataType = DataType | DataTypeClass
 _LISTS = ("genres", "countries", "characters")
@@ -35,9 +33,8 @@ _TEXTS = ("kind", "original_language")
 class Described:
     """The metadata of titles that rules read, in a fixed order of titles.
 
-    Args:
-        frame: [T] rows with kids, kind, genres, original_language, countries, characters, year and runtime_min; null =
-            not known.
+    Rows of `frame` [T] have kids, kind, genres, original_language, countries, characters, year and runtime_min; null =
+    not known.
     """
 
     frame: pl.DataFrame
@@ -111,17 +108,14 @@ def launch_bounds(rules: CandidatesSpec) -> Ints64:
 def launch_edges(bounds: Ints64) -> list[int]:
     """Return how long after a launch its rules change their mind, microseconds; negative before it."""
     signed = [(bound if place < 2 else -bound) for place, bound in enumerate(bounds.tolist()) if bound != NEVER]
-    # The limit of `launched_within` and that of `launches_after` still count as they did; a step later they do not.
+    # The limit of `launched_within` and that of `launches_after` still count as they did; a step later they do not
     return [edge + step for edge in signed for step in (0, 1)]
 
 
 def in_launch_window(bounds: Ints64, launch: Ints64, now: Ints64 | int) -> Mask:
-    """Return where a launch is as long ago, or as far ahead, as rules say; `NEVER` is neither.
+    """Return where a launch is as long ago, or as far ahead, as the [4] `launch_bounds` say; `NEVER` is neither.
 
-    Args:
-        bounds: [4] of `launch_bounds`.
-        launch: First moment in the country, any shape.
-        now: The request's moment, one or of a shape that goes with it.
+    Launches and the request's moments go together in shape.
     """
     holds: tuple[Callable[[Ints64, int], Mask], ...] = (
         lambda age, within: (age >= 0) & (age <= within),
@@ -145,10 +139,7 @@ def known_launches(start: Ints64, known: Ints64, now: Ints64 | int) -> Ints64:
 
     A title that was there before and comes back has launched already. A launch that is announced later is not known.
 
-    Args:
-        start: [K, ...] first moments of the K spans of titles, `NEVER` where there is none.
-        known: Since when each is known, of the same shape.
-        now: The request's moment, one or of a shape that goes with [...].
+    `start` and `known`, since when each is known, are of the K spans of titles, [K, ...]; `NEVER` = no span.
     """
     ahead = np.where((start > now) & (known <= now), start, NEVER)
     launch: Ints64 = np.where((start <= now).any(axis=0), NEVER, ahead.min(axis=0))
@@ -157,13 +148,9 @@ def known_launches(start: Ints64, known: Ints64, now: Ints64 | int) -> Ints64:
 
 @dataclass(frozen=True)
 class Profiles:
-    """Which members' profiles are for kids, as of each request. A member first described later is taken as described.
+    """Which members' profiles are for kids, as of each request. Members described only later count as described."""
 
-    Args:
-        rows: member_id, kids_profile and `known_from`, the moment from which a row counts, sorted by it.
-    """
-
-    rows: pl.DataFrame
+    rows: pl.DataFrame  # member_id, kids_profile and `known_from`, the moment from which a row counts, sorted by it
 
     @classmethod
     def of(cls, members: pl.DataFrame) -> Profiles:
@@ -177,12 +164,7 @@ class Profiles:
         return cls(rows.with_columns(counted.alias("known_from")).sort("known_from", maintain_order=True))
 
     def kids(self, requests: pl.DataFrame, moment: str = "at") -> Bools:
-        """Return [m] whether each request's profile was for kids at its moment; unknown members' are not.
-
-        Args:
-            requests: [m] rows with member_id and a moment.
-            moment: The column of the moment.
-        """
+        """Return [m] whether each request's profile was for kids at its moment; unknown members' are not."""
         if not self.rows["kids_profile"].any():
             return np.zeros(requests.height, np.bool_)
         found: Bools = self._used(requests, moment)["kids_profile"].fill_null(False).to_numpy().astype(np.bool_)
@@ -203,10 +185,8 @@ class Profiles:
 class Audience:
     """What titles are, and which requests came from a kids' profile."""
 
-    described: Described
-    """[T] titles; the padding row is not known."""
-    profile: Bools
-    """[m]."""
+    described: Described  # [T] titles; the padding row is not known
+    profile: Bools  # [m]
 
     @property
     def titles(self) -> Bools:
@@ -217,14 +197,7 @@ class Audience:
     def of(
         cls, vocabulary: Vocabulary, titles: pl.DataFrame, members: pl.DataFrame, requests: pl.DataFrame
     ) -> Audience:
-        """Read both from the canonical tables.
-
-        Args:
-            vocabulary: Rows of titles; T counts the padding row.
-            titles: One row per title; a column that is not there is not known of any.
-            members: Every row of every member.
-            requests: [m] rows with member_id and event_at.
-        """
+        """Read both from the canonical tables: titles, every row of every member, [m] requests."""
         described = Described.of(("", *vocabulary.entries), titles)
         return cls(described, Profiles.of(members).kids(requests, "event_at"))
 

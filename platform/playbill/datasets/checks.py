@@ -18,7 +18,6 @@ from datetime import datetime, timedelta
 
 import numpy as np
 import polars as pl
-from numpy.typing import NDArray
 
 from playbill.arrays import AnyInts
 from playbill.clock import from_microseconds
@@ -34,11 +33,8 @@ from playbill.tables.frames import utc_literal
 class Boundary:
     """Where the held-out part of a log begins.
 
-    Args:
-        protocol: Of the split, for messages.
-        end: First held-out moment, or the protocol's cutoff where that is earlier; None where each member has an
-            end of its own.
-        ends: member_id and `held`, the seq of each member's first held-out event.
+    `end` is the first held-out moment, or the protocol's cutoff where that is earlier; None where each member has an
+    end of its own: `ends` has member_id and `held`, the seq of each member's first held-out event.
     """
 
     protocol: str
@@ -58,11 +54,7 @@ class Boundary:
         return cls(split.protocol, end, ends)
 
     def events(self, what: str, rows: pl.DataFrame) -> None:
-        """Check rows of `interactions` that something is made from.
-
-        Args:
-            what: Is made from them, for the message.
-            rows: member_id, seq and event_at.
+        """Check rows of `interactions` that something, named for the message, is made from.
 
         Raises:
             IntegrityError: One is not before the held-out part.
@@ -78,11 +70,7 @@ class Boundary:
             )
 
     def moments(self, what: str, at: pl.Series | AnyInts | datetime) -> None:
-        """Check moments that something is known as of.
-
-        Args:
-            what: Is known then, for the message.
-            at: Moments, or microseconds since 1970.
+        """Check moments (or microseconds since 1970) that something, named for the message, is known as of.
 
         Raises:
             IntegrityError: One is at the first held-out moment or later.
@@ -105,9 +93,7 @@ class Boundary:
     def known(self, frame: pl.DataFrame, *columns: str) -> pl.DataFrame:
         """Return the rows that were known before the held-out part began; all of them where each member has an end.
 
-        Args:
-            frame: Rows of a canonical table.
-            columns: Its time columns, all of which must lie before; those it lacks are not asked for.
+        `columns` are the frame's time columns, all of which must lie before; those it lacks are not asked for.
         """
         requested = [name for name in columns if name in frame.columns]
         if self.end is None or not requested:
@@ -118,32 +104,16 @@ class Boundary:
 
 def _latest(at: pl.Series | AnyInts | datetime) -> datetime | None:
     if isinstance(at, np.ndarray):
-        return from_microseconds(int(_array_max(at))) if at.size else None
+        return from_microseconds(int(at.max())) if at.size else None
     found = at.max() if isinstance(at, pl.Series) else at
     return found if isinstance(found, datetime) else None
 
 
-def _array_max(values: NDArray[np.integer[np.typing.NBitBase]]) -> int:
-    return int(values.max())
-
-
-def assert_windows_fit(labels: Iterable[LabelSpec], interactions: pl.DataFrame, split: Split) -> None:
-    """Check that no label waits for events that the split holds out.
-
-    Args:
-        labels: Those that training learns from.
-        interactions: The log the split was made of.
-        split: Only `leave_one_out`, which has no cutoff, can be at odds with a window.
-
-    Raises:
-        DataError: The windows of labels reach past the first held-out event of members; every label is named.
-    """
-    if problems := list(reaching_windows(labels, interactions, split).values()):
-        raise DataError(f"protocol {split.protocol}", problems)
-
-
 def reaching_windows(labels: Iterable[LabelSpec], interactions: pl.DataFrame, split: Split) -> dict[str, Problem]:
-    """Return the labels that wait for events which the split holds out, and what is wrong; see `assert_windows_fit`."""
+    """Return the labels that wait for events which the split holds out, and what is wrong.
+
+    Only `leave_one_out`, which has no cutoff, can be at odds with a window.
+    """
     windowed = [label for label in labels if label.attribution_window is not None]
     if split.validation_cutoff is not None or not windowed:
         return {}
@@ -155,9 +125,14 @@ def reaching_windows(labels: Iterable[LabelSpec], interactions: pl.DataFrame, sp
 
 
 def assert_heads_fit(resolved: ResolvedModel, interactions: pl.DataFrame, split: Split) -> None:
-    """Check the labels of a model's heads, see `assert_windows_fit`."""
+    """Check that no label of a model's heads waits for events that the split holds out.
+
+    Raises:
+        DataError: Windows reach past the first held-out event of members; every label is named.
+    """
     names = dict.fromkeys(head.label for head in resolved.model.heads.values() if head.label is not None)
-    assert_windows_fit([resolved.labels[name] for name in names], interactions, split)
+    if problems := list(reaching_windows([resolved.labels[name] for name in names], interactions, split).values()):
+        raise DataError(f"protocol {split.protocol}", problems)
 
 
 def unfit_heads(resolved: ResolvedModel, interactions: pl.DataFrame, split: Split) -> dict[str, str]:
@@ -199,11 +174,8 @@ def check_context_coverage(
     A canvas without logged requests, and one whose requests are made by a task, may lack them. So may all canvases of a
     log that has no rows lack `row`.
 
-    Args:
-        resolved: The model.
-        requests: Those that are learnt from, with `query`, `source_title_id` and `row`.
-        events: The log they are from.
-        own_fields: Context field of an outside package -> the column it is read from.
+    `requests` are those that are learnt from `events`; `own_fields` are the columns that context fields of outside
+    packages are read from.
 
     Raises:
         DataError: A canvas lists a field, and none of its requests has it; or the log has no such column.

@@ -25,14 +25,12 @@ from playbill.files import replaced_file
 Protocol = Literal["leave_one_out", "global_time", "global_time_successive", "global_time_period", "replay"]
 Fold = Literal["train", "validation", "test"]
 PROTOCOLS: tuple[str, ...] = get_args(Protocol)
-TIME_PROTOCOLS: tuple[str, ...] = PROTOCOLS[1:]
-"""Protocols that hold out everything from one moment on."""
+TIME_PROTOCOLS: tuple[str, ...] = PROTOCOLS[1:]  # protocols that hold out everything from one moment on
 FOLDS: tuple[str, ...] = get_args(Fold)
 REQUESTS = "2"
 """Version of what a held-out request carries, under every protocol. 1 gave it the row in which the answer was shown,
 and what was done on the page before the play; 2 withholds both. Figures of different versions are not compared."""
-MINIMUM_PLAYS = 3
-"""Members with fewer plays stay in the training part of `leave_one_out`."""
+MINIMUM_PLAYS = 3  # members with fewer plays stay in the training part of `leave_one_out`
 QUANTILE = 0.9
 
 _METADATA = "playbill.split"
@@ -40,21 +38,13 @@ _METADATA = "playbill.split"
 
 @dataclass(frozen=True)
 class Split:
-    """Which events are for what.
+    """Which events are for what."""
 
-    Args:
-        frame: event_id and fold, in the order of the interactions it was made from.
-        protocol: Name of the rule.
-        cutoff: First moment of the test fold; None for `leave_one_out`.
-        validation_cutoff: First moment of the validation fold; None for `leave_one_out`.
-        digest: Hash of the protocol and of every held-out event id.
-    """
-
-    frame: pl.DataFrame
+    frame: pl.DataFrame  # event_id and fold, in the order of the interactions it was made from
     protocol: Protocol
-    cutoff: datetime | None
-    validation_cutoff: datetime | None
-    digest: str
+    cutoff: datetime | None  # first moment of the test fold; None for `leave_one_out`
+    validation_cutoff: datetime | None  # first moment of the validation fold; None for `leave_one_out`
+    digest: str  # hash of the protocol and of every held-out event id
 
     def events(self, interactions: pl.DataFrame, *folds: Fold) -> pl.DataFrame:
         """Return the events in these folds, in their order. An event the split never saw is in none."""
@@ -116,12 +106,7 @@ class Split:
 
 
 def make_split(protocol: str, interactions: pl.DataFrame, *, quantile: float = QUANTILE) -> Split:
-    """Split events by a named protocol.
-
-    Args:
-        protocol: One of `PROTOCOLS`.
-        interactions: Rows of `interactions`, in any order.
-        quantile: Of play times; where the time protocols cut.
+    """Split events, in any order, by a named protocol; the time protocols cut at a quantile of play times.
 
     Raises:
         UnknownNameError: No such protocol.

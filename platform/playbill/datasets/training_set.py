@@ -17,7 +17,7 @@ from playbill.arrays import AnyInts, Floats32, Ints64
 from playbill.datasets.arrays import TitleArrays
 from playbill.datasets.availability import States
 from playbill.datasets.batching.batches import Assembler, Batch, Learnt, QueryPool, Shared, Task, draw_chances
-from playbill.datasets.batching.windows import Plan, Windows, drawn_windows, plan_epoch
+from playbill.datasets.batching.windows import EpochPlan, Windows, drawn_windows, plan_epoch
 from playbill.datasets.encoding.context_columns import ContextColumns
 from playbill.datasets.encoding.encoder import Encoder
 from playbill.datasets.encoding.row_entries import PageRows
@@ -33,11 +33,9 @@ from playbill.errors import IntegrityError
 class BatchSettings:
     """How batches are cut."""
 
-    batch_slots: int
-    """Tokens per batch of all ranks together, padding counted."""
+    batch_slots: int  # tokens per batch of all ranks together, padding counted
     seed: int
-    softmax: tuple[str, ...]
-    """Heads that rank the target: against every title, or against drawn ones."""
+    softmax: tuple[str, ...]  # heads that rank the target: against every title, or against drawn ones
     tasks: tuple[Task, ...]
     negatives: dict[str, dict[str, Any]] = field(default_factory=dict)
     """Head -> options of the policy that draws its negatives."""
@@ -45,44 +43,25 @@ class BatchSettings:
 
 @dataclass(frozen=True)
 class TrainingSet:
-    """Everything a training run reads. Letters: n tokens, R rows, m requests, T titles.
-
-    Args:
-        encoder: How it was encoded; goes into the checkpoint.
-        titles: The titles, with their snapshots.
-        names: [T] names that search queries are made from.
-        tokens: [n, 7] tokens of the training part, member after member.
-        token_member: [n] number of the member.
-        rows: What is learnt, from which state.
-        context: The m requests.
-        snapshot: [m] index into `titles.snapshots`.
-        states: Which titles could be seen in the requests; none where all always could.
-        state: [m] which of them each request is in.
-        windows: Of tokens.
-        settings: Of batches.
-        watermark: Nothing at or after this moment is in here.
-        strata: Groups that rows are drawn by; empty where every row is drawn once.
-        rewards: Head -> version of the reward that weighs its examples.
-        pages: Rows of logged pages; none where no head is about rows.
-        left_out: Optional heads of the definition that nothing here teaches, and why. `trained` is without them.
-    """
+    """Everything a training run reads. Letters: n tokens, R rows, m requests, T titles."""
 
     encoder: Encoder
     titles: TitleArrays
-    names: tuple[str, ...]
-    tokens: AnyInts
-    token_member: AnyInts
+    names: tuple[str, ...]  # [T] names that search queries are made from
+    tokens: AnyInts  # [n, 7] tokens of the training part, member after member
+    token_member: AnyInts  # [n] number of the member
     rows: TrainingRows
-    context: ContextColumns
-    snapshot: AnyInts
-    states: States
-    state: AnyInts
+    context: ContextColumns  # the m requests
+    snapshot: AnyInts  # [m] index into `titles.snapshots`
+    states: States  # which titles could be seen in the requests; none where all always could
+    state: AnyInts  # [m] which of them each request is in
     windows: Windows
     settings: BatchSettings
-    watermark: datetime
-    strata: tuple[Stratum, ...] = ()
-    rewards: dict[str, str] = field(default_factory=dict)
-    pages: PageRows = field(default_factory=PageRows.none)
+    watermark: datetime  # nothing at or after this moment is in here
+    strata: tuple[Stratum, ...] = ()  # groups that rows are drawn by; empty where every row is drawn once
+    rewards: dict[str, str] = field(default_factory=dict)  # head -> version of the reward that weighs its examples
+    pages: PageRows = field(default_factory=PageRows.none)  # rows of logged pages; none where no head is about rows
+    # optional heads of the definition that nothing here teaches, and why. `trained` is without them
     left_out: dict[str, str] = field(default_factory=dict)
 
     def trained(self, resolved: ResolvedModel) -> ResolvedModel:
@@ -164,7 +143,7 @@ class TrainingSet:
             return self.windows
         return drawn_windows(self.windows, self.rows.slot, self.rows.copies)
 
-    def _plan(self, epoch: int, world: int) -> Plan:
+    def _plan(self, epoch: int, world: int) -> EpochPlan:
         return plan_epoch(self._drawn_windows, self.settings.batch_slots, (self.settings.seed, epoch), world)
 
     def _pool(self, epoch: int) -> QueryPool:
@@ -261,7 +240,7 @@ def _part(folder: Path, prefix: str, kind: Any, about: dict[str, Any]) -> Any:
 
 def _mapped(folder: Path, name: str) -> NDArray[Any]:
     path = folder / f"{name}.npy"
-    # An empty array cannot be mapped into memory.
+    # An empty array cannot be mapped into memory
     header = np.load(path, mmap_mode=None, allow_pickle=False) if path.stat().st_size < 4_096 else None
     return header if header is not None else np.asarray(np.load(path, mmap_mode="r", allow_pickle=False))
 

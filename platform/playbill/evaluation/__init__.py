@@ -2,15 +2,8 @@
 
 from playbill.evaluation.baselines.popularity import build_baseline, tuned_ease
 from playbill.evaluation.beside import Beside
-from playbill.evaluation.canvases.head_probabilities import head_rows
-from playbill.evaluation.canvases.loaded_version import OpenModel, frozen_split, open_model
-from playbill.evaluation.canvases.model import (
-    CanvasScorer,
-    ModelEvaluation,
-    canvas_function,
-    evaluate_canvas,
-    evaluate_model,
-)
+from playbill.evaluation.canvases.loaded_version import OpenModel, open_model
+from playbill.evaluation.canvases.model import CanvasScorer, canvas_function, evaluate_canvas, evaluate_model
 from playbill.evaluation.canvases.synthetic_queries import evaluate_more_like_this, evaluate_search
 from playbill.evaluation.cases.boundaries import assert_before_requests
 from playbill.evaluation.cases.build import build_case
@@ -19,7 +12,6 @@ from playbill.evaluation.cases.event_log import EvaluationTables
 from playbill.evaluation.cases.score_function import ScoreFunction
 from playbill.evaluation.compare import (
     ArmsReport,
-    Comparison,
     arm_hash,
     assert_comparable,
     assert_not_trained_on,
@@ -35,36 +27,30 @@ from playbill.evaluation.leakage_checks import (
     check_features,
     check_future,
     check_leakage,
-    check_order,
     check_views,
 )
 from playbill.evaluation.metric_aggregation import Judging
 from playbill.evaluation.rendering.grids import arm_tables, ladder, tables
 from playbill.evaluation.rendering.html import html_report, write_html
 from playbill.evaluation.rendering.plots import plots
-from playbill.evaluation.report import Difference, EvaluationReport, HeadRow, ScoredRow, SliceRow, WindowRow
+from playbill.evaluation.report import Difference, EvaluationReport, SliceRow
 from playbill.evaluation.row_figures import RowFigure, evaluate_row
 
 __all__ = [
     "ArmsReport",
     "Beside",
     "CanvasScorer",
-    "Comparison",
     "Difference",
     "EvaluationCase",
     "EvaluationReport",
     "EvaluationTables",
-    "HeadRow",
     "Judging",
     "LeakageCheck",
-    "ModelEvaluation",
     "OpenModel",
     "Replay",
     "RowFigure",
     "ScoreFunction",
-    "ScoredRow",
     "SliceRow",
-    "WindowRow",
     "alarms",
     "arm_hash",
     "arm_tables",
@@ -79,7 +65,6 @@ __all__ = [
     "check_features",
     "check_future",
     "check_leakage",
-    "check_order",
     "check_views",
     "compare",
     "compare_arms",
@@ -90,8 +75,6 @@ __all__ = [
     "evaluate_more_like_this",
     "evaluate_row",
     "evaluate_search",
-    "frozen_split",
-    "head_rows",
     "html_report",
     "ladder",
     "open_model",

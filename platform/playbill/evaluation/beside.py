@@ -1,21 +1,20 @@
 """The baselines that stand beside a model on every canvas: fitted once for a log, asked as the canvas is.
 
-A list for a query, for a source title or of titles that are still to come is another question than what to play next,
-so each baseline answers it with what is at hand: popularity and co-play within the titles that match what was typed,
-neighbours of the source title, reminders where there are no plays. All rank the model's own candidates.
+For a query they rank the titles that match what was typed, for a source title its neighbours, and where nothing can be
+played yet they read reminders as plays. All rank the model's own candidates.
 Axis letters: N requests, T titles.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
-import numpy.typing as npt
 import polars as pl
 
+from playbill.arrays import Bools
 from playbill.datasets import Request
 from playbill.datasets.encoding.text import fold as fold_text
 from playbill.datasets.splits import TIME_PROTOCOLS
@@ -38,11 +37,8 @@ def chosen(
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Return the names of a case's baselines, and notes about those that are left out.
 
-    Args:
-        baselines: Registered names, taken as they are; None = those of every model and the model's own, without those
-            that a catalogue of this size would make slow.
-        case: Its titles count.
-        resolved: The model.
+    Given names are taken as they are; by default those of every model and the model's own, without those that a
+    catalogue of this size would make slow.
     """
     if baselines is not None:
         return tuple(dict.fromkeys(baselines)), ()
@@ -68,11 +64,6 @@ class Beside:
     def of(self, names: Iterable[str], case: EvaluationCase, resolved: ResolvedModel) -> dict[str, ScoreFunction]:
         """Return baselines as a case's canvas asks them.
 
-        Args:
-            names: Registered names.
-            case: Requests; its log and titles are what is fitted on.
-            resolved: The model, for its canvases and labels.
-
         Raises:
             UnknownNameError: No baseline has the name.
             ConfigError: The catalogue is too large for one of them.
@@ -81,11 +72,18 @@ class Beside:
         spec = resolved.canvas(case.canvas)
         actions = _actions(spec, resolved)
         known = replace(case, log=case.log.counting(actions)) if actions else case
-        found = {name: self._one(name, known, actions) for name in dict.fromkeys(names)}
-        asks = _asks(spec, case, actions)
-        return {name: asks(name, function) for name, function in found.items()}
+        typed = NameMatch(folded_names(case)) if "query" in spec.context else None
+        found: dict[str, ScoreFunction] = {}
+        for name in dict.fromkeys(names):
+            function = self._fit(name, known, actions)
+            if actions:
+                function = CountingAsPlays(function, actions)
+            if "source_title" in spec.context:
+                function = FromSource(function, alone=name == "item_knn")
+            found[name] = function if typed is None else Matching(function, typed)
+        return found
 
-    def _one(self, name: str, case: EvaluationCase, actions: tuple[str, ...]) -> ScoreFunction:
+    def _fit(self, name: str, case: EvaluationCase, actions: tuple[str, ...]) -> ScoreFunction:
         key = (name, actions, case.log.protocol in TIME_PROTOCOLS, case.log.fitted_until)
         if key not in self._fitted:
             self._fitted[key] = build_baseline(name, case)
@@ -101,67 +99,38 @@ def _actions(spec: CanvasSpec, resolved: ResolvedModel) -> tuple[str, ...]:
     return tuple(sorted({PLAY, *rule.action}))
 
 
-def _asks(
-    spec: CanvasSpec, case: EvaluationCase, actions: tuple[str, ...]
-) -> Callable[[str, ScoreFunction], ScoreFunction]:
-    """Return how baselines are asked on a canvas, by name."""
-    names = NameMatch(folded_names(case)) if "query" in spec.context else None
-
-    def requested(name: str, function: ScoreFunction) -> ScoreFunction:
-        if actions:
-            function = CountingAsPlays(function, actions)
-        if "source_title" in spec.context:
-            function = FromSource(function, alone=name == "item_knn")
-        return function if names is None else Matching(names, function)
-
-    return requested
-
-
 @dataclass(frozen=True)
-class CountingAsPlays:
-    """A baseline that reads other actions of a history as plays, as it was fitted.
-
-    Args:
-        function: The baseline.
-        actions: What it reads as plays.
-    """
-
+class _Wrapped:
     function: ScoreFunction
-    actions: tuple[str, ...]
 
     @property
     def title_ids(self) -> Sequence[str]:
         """The baseline's titles."""
         return self.function.title_ids
+
+
+@dataclass(frozen=True)
+class CountingAsPlays(_Wrapped):
+    """A baseline that reads other actions of a history as plays, as it was fitted."""
+
+    actions: tuple[str, ...]
 
     def score(self, requests: Sequence[Request]) -> Scores:
         """Return the baseline's [N, T] scores."""
         counted = pl.col("action").cast(pl.String).is_in(self.actions)
         as_plays = pl.when(counted).then(pl.lit(PLAY)).otherwise("action").alias("action")
-        return self.function.score(
-            [
-                one if one.history is None else replace(one, history=one.history.with_columns(as_plays))
-                for one in requests
-            ]
-        )
+        pasts = (None if one.history is None else one.history.with_columns(as_plays) for one in requests)
+        return self.function.score([replace(one, history=past) for one, past in zip(requests, pasts, strict=True)])
 
 
 @dataclass(frozen=True)
-class FromSource:
+class FromSource(_Wrapped):
     """A baseline asked about the title that a list is about, as if the member had just played it.
 
-    Args:
-        function: The baseline.
-        alone: Whether the source stands for the whole past, else it is added to it.
+    `alone`: the source stands for the whole history, else it is added to it.
     """
 
-    function: ScoreFunction
     alone: bool
-
-    @property
-    def title_ids(self) -> Sequence[str]:
-        """The baseline's titles."""
-        return self.function.title_ids
 
     def score(self, requests: Sequence[Request]) -> Scores:
         """Return the baseline's [N, T] scores; a request without a source is asked as it is."""
@@ -177,25 +146,15 @@ class FromSource:
         return replace(request, history=pl.concat([past, source]))
 
 
-class Matching:
+@dataclass(frozen=True)
+class Matching(_Wrapped):
     """The search that every product starts with: titles with a word for each typed one, in a baseline's order.
 
     The last typed word may be unfinished. It knows no typing mistakes: titles that do not match follow, in the same
     order.
-
-    Args:
-        names: Those of the baseline's titles.
-        function: The baseline.
     """
 
-    def __init__(self, names: NameMatch, function: ScoreFunction) -> None:
-        self.function = function
-        self._matches = names.matches
-
-    @property
-    def title_ids(self) -> Sequence[str]:
-        """The baseline's titles."""
-        return self.function.title_ids
+    names: NameMatch
 
     def score(self, requests: Sequence[Request]) -> Scores:
         """Return [N, T]: 2 for a match, plus the baseline's scores brought to [0, 1]."""
@@ -204,16 +163,12 @@ class Matching:
         scores: Scores = np.subtract(raw, low, dtype=np.float64)
         scores /= np.maximum(np.subtract(high, low, dtype=np.float64), np.finfo(np.float64).tiny)
         for row, request in zip(scores, requests, strict=True):
-            row[self._matches(fold_text(request.query or ""))] += 2.0
+            row[self.names.matches(fold_text(request.query or ""))] += 2.0
         return scores
 
 
 class NameMatch:
-    """Which names have a word that begins like each typed one.
-
-    Args:
-        names: [T] folded.
-    """
+    """Which names ([T], folded) have a word that begins like each typed one."""
 
     def __init__(self, names: Sequence[str]) -> None:
         words = pl.DataFrame({"word": pl.Series(names, dtype=pl.String).str.split(" ")}).with_row_index("title")
@@ -221,7 +176,7 @@ class NameMatch:
         # A list: a search in a polars series costs a thousand times as much. Both order texts by code point.
         self._words, self._titles, self._count = words["word"].to_list(), words["title"].to_numpy(), len(names)
 
-    def matches(self, query: str) -> npt.NDArray[np.bool_]:
+    def matches(self, query: str) -> Bools:
         """Return [T] for a folded query; everything matches where nothing readable was typed."""
         found = np.ones(self._count, dtype=np.bool_)
         for word in query.split():

@@ -27,27 +27,20 @@ class KnownTruth(Protocol):
     @property
     def title_ids(self) -> Sequence[str]:
         """The titles, one for each column."""
-        ...
 
     @property
     def note(self) -> str:
         """Why something is not known; empty where all is."""
-        ...
 
     def gather(self, request_ids: Collection[str]) -> None:
         """Work the truth of many requests out at once."""
-        ...
 
     def of(self, request_ids: Collection[str]) -> npt.NDArray[np.floating[Any]] | None:
         """Return [N, T] how likely each title was to be played in requests of the log; None where that is not known."""
-        ...
 
 
 def truth_of(folder: Path) -> KnownTruth | None:
     """Return the truth behind a workspace's log, None where no installed package knows it.
-
-    Args:
-        folder: The workspace's.
 
     Raises:
         IntegrityError: What was kept of the truth is damaged.
@@ -58,13 +51,7 @@ def truth_of(folder: Path) -> KnownTruth | None:
 
 @dataclass(frozen=True)
 class TrueOrder:
-    """Ranks titles by how likely they were to be played.
-
-    Args:
-        title_ids: The titles, one for each column.
-        values: [N, T].
-        places: Member and moment of a request -> its row of `values`.
-    """
+    """Ranks titles by how likely they were to be played: `values` [N, T], rows found by member and moment."""
 
     title_ids: Sequence[str]
     values: npt.NDArray[np.floating[Any]]
@@ -76,12 +63,7 @@ class TrueOrder:
 
 
 def ceiling_of(case: EvaluationCase, truth: KnownTruth | None) -> ScoreFunction | None:
-    """Return the scores of a case by the truth; None where it is not known of all of its requests.
-
-    Args:
-        case: Requests that were logged, on this canvas or another.
-        truth: Of the log's world, if it has one.
-    """
+    """Return the scores of a case by the truth; None where it is not known of all of its requests."""
     requested = case.log.frame[case.positions]["request_id"]
     if truth is None or requested.null_count():
         return None

@@ -1,6 +1,4 @@
-"""Compares two reports, and refuses what must not be compared.
-
-Several versions beside each other: training seeds of one arm, arms against each other, and what is only noise.
+"""Compares reports, and refuses what must not be compared.
 
 Versions whose definitions differ in nothing but the training seed are seeds of one *arm*. A difference between arms
 is a claim only when its interval, over members **and** seeds, leaves zero out after the correction for the number of
@@ -14,7 +12,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 from scipy.special import stdtr, stdtrit
 
 from playbill import metrics
@@ -29,8 +26,7 @@ from playbill.evaluation.report import EvaluationReport
 from playbill.metrics import Interval, MemberBootstrap, seed_interval
 from playbill.metrics.bootstrap import DEFAULT_LEVEL, DEFAULT_RESAMPLES
 
-GLOBAL_TIME = "global_time"
-"""What a model is trained under to be measured under any protocol that cuts by time."""
+GLOBAL_TIME = "global_time"  # what a model is trained under to be measured under any protocol that cuts by time
 MUST_AGREE = {
     "protocol": "protocols",
     "canvas": "canvases",
@@ -44,33 +40,19 @@ MUST_AGREE = {
 
 @dataclass(frozen=True)
 class Comparison:
-    """What changes from one report to another, paired by request, intervals by member.
-
-    Args:
-        before: Model of the first report.
-        after: Model of the second report.
-        canvas: The canvas of both.
-        differences: Metric -> second minus first.
-        relative: Metric -> the same over the first's mean; absent where that is zero.
-    """
+    """What changes from one report to another, paired by request, intervals by member."""
 
     before: str
     after: str
     canvas: str
-    differences: dict[str, Interval]
-    relative: dict[str, float]
+    differences: dict[str, Interval]  # metric -> second minus first
+    relative: dict[str, float]  # metric -> the same over the first's mean; absent where that is zero
 
 
 def compare(
     before: EvaluationReport, after: EvaluationReport, *, resamples: int = DEFAULT_RESAMPLES, seed: int = 0
 ) -> Comparison:
     """Give the second report's models minus the first's.
-
-    Args:
-        before: What is there now, such as the champion's report.
-        after: What would replace it.
-        resamples: Bootstrap draws.
-        seed: Same seed, same draws.
 
     Raises:
         ComparisonError: Protocol, canvas, fold, split or case differ, or they share no metric.
@@ -104,7 +86,7 @@ def compare(
     return Comparison(before.model, after.model, before.canvas, differences, relative)
 
 
-def _weights(report: EvaluationReport, metric: str) -> npt.NDArray[np.float64]:
+def _weights(report: EvaluationReport, metric: str) -> Floats64:
     """Return [N] how much each request counts in a metric."""
     column = f"weight/{metric}"
     if column in report.requests.columns:
@@ -135,9 +117,6 @@ def assert_comparable(before: EvaluationReport, after: EvaluationReport) -> None
 def assert_one_split(splits: Mapping[str, Split]) -> None:
     """Make sure that several models are going to be asked the same, before any of them is measured.
 
-    Args:
-        splits: Model -> the split it would be measured on.
-
     Raises:
         ComparisonError: They differ in protocol or in what is held out.
     """
@@ -154,11 +133,6 @@ def assert_one_split(splits: Mapping[str, Split]) -> None:
 
 def assert_not_trained_on(split: Split, trained_split: Split, *, model: str = "this model") -> None:
     """Make sure that a model never saw what it is about to be measured on.
-
-    Args:
-        split: Split whose test fold is going to be measured.
-        trained_split: Split under which the model was trained.
-        model: Its name, for the message's remedy.
 
     Raises:
         ComparisonError: Test events of `split` are in the train fold of `trained_split`.
@@ -186,51 +160,30 @@ ACCURACY = ("hr", "ndcg", "mrr", "map", "recall")
 
 @dataclass(frozen=True)
 class ArmRow:
-    """One arm.
-
-    Args:
-        name: Of the arm.
-        seeds: Versions in it; 0 for a baseline, which is the same however often it is fitted.
-        metrics: Metric -> mean over seeds and requests, with an interval over both.
-        spread: Metric -> standard deviation of the seeds' means; empty with fewer than two.
-    """
+    """One arm."""
 
     name: str
-    seeds: int
-    metrics: dict[str, Interval]
-    spread: dict[str, float]
+    seeds: int  # versions in it; 0 for a baseline, which is the same however often it is fitted
+    metrics: dict[str, Interval]  # metric -> mean over seeds and requests, with an interval over both
+    spread: dict[str, float]  # metric -> standard deviation of the seeds' means; empty with fewer than two
 
 
 @dataclass(frozen=True)
 class ArmDifference:
-    """The first arm minus another.
-
-    Args:
-        other: The other arm.
-        metrics: Metric -> difference with its interval over members and seeds.
-        adjusted_p: Metric -> p-value after Holm's correction for all the other arms.
-        claims: Metrics in which the difference stands out of the noise.
-        why_not: What else keeps it from being a claim, such as an arm of one seed; empty without any.
-    """
+    """The first arm minus another."""
 
     other: str
-    metrics: dict[str, Interval]
-    adjusted_p: dict[str, float]
-    claims: tuple[str, ...]
-    why_not: str = ""
+    metrics: dict[str, Interval]  # metric -> difference with its interval over members and seeds
+    adjusted_p: dict[str, float]  # metric -> p-value after Holm's correction for all the other arms
+    claims: tuple[str, ...]  # metrics in which the difference stands out of the noise
+    why_not: str = ""  # what else keeps it from being a claim, such as an arm of one seed; empty without any
 
 
 @dataclass(frozen=True)
 class ArmsReport:
-    """Arms on one canvas of one protocol, over the same requests.
+    """Arms on one canvas of one protocol, over the same requests: the first arm, the other arms, then baselines.
 
-    Args:
-        protocol: Of all of them.
-        canvas: The canvas asked, and the row where one is.
-        n: Requests.
-        members: Members behind them.
-        rows: The first arm, the other arms, then baselines.
-        differences: The first arm minus each of the others.
+    `differences` are the first arm minus each of the others.
     """
 
     protocol: str
@@ -259,11 +212,6 @@ def compare_arms(
     arms: Mapping[str, Sequence[EvaluationReport]], *, resamples: int = DEFAULT_RESAMPLES, seed: int = 0
 ) -> ArmsReport:
     """Compare the first arm with every other one and with the baselines of its first report.
-
-    Args:
-        arms: Arm -> the report of each of its seeds, all on one canvas of one protocol and split.
-        resamples: Bootstrap draws.
-        seed: Same seed, same draws.
 
     Raises:
         ComparisonError: Two reports must not be compared; every difference is named.

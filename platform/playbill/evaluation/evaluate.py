@@ -1,12 +1,9 @@
 """Measures a score function and its baselines on a case, with intervals and slices.
 
-`replay`: the held-out period is gone through in time order; each window is scored, then learnt from.
-
-A score that a model keeps up with what happened is not the score of a frozen one, so replays are compared only with
-replays of the same window. Baselines are fitted anew after every window on all that happened before its end. A model
-is told of the events through `Replay.update`; without it only what a frozen model reads moves on: histories and
-features. The idea is prequential evaluation: Gama, Sebastião and Rodrigues, "On evaluating stream learning
-algorithms", Machine Learning 2013; for recommenders Vinagre, Jorge and Gama, arXiv 1504.08175.
+`replay` goes through the held-out period in time order: each window is scored, then learnt from. Baselines are fitted
+anew after every window; a model learns through `Replay.update`, and without it only its histories and features move on.
+Replays are compared only with replays of the same window. It is prequential evaluation: Gama, Sebastião and Rodrigues,
+Machine Learning 2013; for recommenders Vinagre, Jorge and Gama, arXiv 1504.08175.
 Axis letters: N requests, W windows.
 """
 
@@ -40,8 +37,7 @@ from playbill.tables import Tables
 
 __all__ = ["MINIMUM_MEMBERS", "Judging", "evaluate", "evaluate_case", "tied"]
 
-TIES_MATTER = 0.1
-"""Share of the held-out plays in a tie from which on a report warns."""
+TIES_MATTER = 0.1  # share of the held-out plays in a tie from which on a report warns
 
 
 def evaluate(
@@ -79,14 +75,13 @@ def evaluate(
         progress: Called after every chunk of requests.
         log: Of these tables and folds, where it was made before for another canvas.
         beside: Baselines of this log that were fitted before for another canvas.
-        truth: Of a simulated log: the ceiling is measured beside the others, and compared with none of them. A replay
+        truth: Of a simulated log: the ceiling is measured beside the others, and compared with none of them; a replay
             has none.
 
     Raises:
         UnknownNameError: An unknown canvas, baseline or slice.
         StateError: Nothing held out can be a target of the canvas.
-        IntegrityError: The function returned something that is no score, or something later than a request takes
-            part in its answer.
+        IntegrityError: No score came back, or something later than a request takes part in its answer.
     """
     check_cutoffs(k)
     case = build_case(as_frames(tables), split, resolved, canvas, fold=fold, log=log)
@@ -96,17 +91,12 @@ def evaluate(
     notes = (*_requested(case), *tied(case, as_frames(tables), split), *context.notes, *worth.notes, *left_out)
     context = context._replace(notes=notes, reward=worth.version)
     if split.protocol == REPLAY:
-        case, measured, windows = replayed(
-            case,
-            split,
-            called,
-            function,
-            lambda part: Beside().of(names, part, resolved),
-            k,
-            replay or Replay(),
-            worth.values,
-            progress,
-        )
+
+        def fit(part: EvaluationCase) -> Mapping[str, ScoreFunction]:
+            return Beside().of(names, part, resolved)
+
+        steps = replay or Replay()
+        case, measured, windows = replayed(case, split, called, function, fit, k, steps, worth.values, progress)
         return report_of(case, measured, k, judging, context._replace(windows=windows))
     others = (beside or Beside()).of(names, case, resolved)
     facts = case_facts(case, worth.values)
@@ -129,18 +119,7 @@ def evaluate_case(
     progress: Progress | None = None,
     notes: tuple[str, ...] = (),
 ) -> EvaluationReport:
-    """Measure a score function beside fitted baselines on a case that is already built.
-
-    Args:
-        case: Requests, targets, candidates.
-        name: What the function is called in the report.
-        function: The scores to judge.
-        baselines: Name -> score function.
-        k: Cut-offs; the first one is that of the main metric.
-        judging: Slices, their minimum, and the bootstrap.
-        progress: Called after every chunk of requests.
-        notes: What the report says beside its numbers.
-    """
+    """Measure a score function beside fitted baselines on a case that is already built; arguments as for `evaluate`."""
     check_cutoffs(k)
     judging = judging or Judging()
     context, facts = report_context(case.frame, judging), case_facts(case)
@@ -165,11 +144,10 @@ def tied(case: EvaluationCase, tables: EvaluationTables, split: Split) -> tuple[
     tied = case.frame.join(plays.filter(pl.col("len") > 1), on=["member_id", "at"], how="semi").height
     if tied <= TIES_MATTER * len(case):
         return ()
-    share = f"{tied:,} of {len(case):,} held-out plays ({tied / len(case):.0%})"
     return (
-        f"{share} share their moment with another play of the member; unless the data gave their order, which of "
-        "them is the last is arbitrary, and popularity can fall to chance: the protocol global_time_period does not "
-        "depend on it",
+        f"{tied:,} of {len(case):,} held-out plays ({tied / len(case):.0%}) share their moment with another play of "
+        "the member; unless the data gave their order, which of them is the last is arbitrary, and popularity can fall "
+        "to chance: the protocol global_time_period does not depend on it",
     )
 
 
@@ -193,23 +171,17 @@ def _rewards(case: EvaluationCase, resolved: ResolvedModel) -> _Worth:
 
 REPLAY = "replay"
 DAY = timedelta(days=1)
-MOST_WINDOWS = 2_000
-"""Windows at most: each costs every baseline a new fit."""
+MOST_WINDOWS = 2_000  # windows at most: each costs every baseline a new fit
 
-Update = Callable[[pl.DataFrame], None]
-"""Called with the events a model has not learnt from yet, in log order."""
+Update = Callable[[pl.DataFrame], None]  # called with the events a model has not learnt from yet, in log order
 
 
 class Replay(NamedTuple):
-    """How a held-out period is gone through.
+    """How a held-out period is gone through."""
 
-    Args:
-        window: Length of a window; the first one begins with the fold.
-        update: Tells the model what happened, after each window; the first call brings the validation fold too.
-            None = the model stays as it was trained.
-    """
-
-    window: timedelta = DAY
+    window: timedelta = DAY  # length of a window; the first one begins with the fold
+    # Tells the model what happened, after each window; the first call brings the validation fold too. None = the model
+    # stays as it was trained.
     update: Update | None = None
 
     @property
@@ -238,16 +210,7 @@ def replayed(
 ) -> tuple[EvaluationCase, dict[str, Measured], tuple[WindowRow, ...]]:
     """Go through a case in time order and learn after every window.
 
-    Args:
-        case: Requests of the protocol `replay`.
-        split: Says where its fold begins.
-        name: What the model is called.
-        function: The model.
-        fit: Fits the baselines of a part of the case, anew after every window.
-        k: Cut-offs.
-        replay: The windows.
-        rewards: [M] worth of each target.
-        progress: Called after every chunk of requests.
+    `fit` fits the baselines of a part of the case, anew after every window; `rewards` [M] is the worth of each target.
 
     Returns:
         The case in time order, what every function did, and a row per window with requests.
@@ -311,13 +274,7 @@ def _rows(
         members = case.frame["member_id"][span].rank("dense").to_numpy().astype(np.int64) - 1
         values = np.stack([one.values[metric][span] for one in measured.values()], axis=1)
         intervals = MemberBootstrap(members, resamples=500).intervals(values)
-        found.append(
-            WindowRow(
-                start=window.start.isoformat(),
-                end=window.end.isoformat(),
-                requests=window.stop - window.first,
-                members=int(members.max()) + 1,
-                metrics=dict(zip(measured, intervals, strict=True)),
-            )
-        )
+        start, end = window.start.isoformat(), window.end.isoformat()
+        metrics = dict(zip(measured, intervals, strict=True))
+        found.append(WindowRow(start, end, window.stop - window.first, int(members.max()) + 1, metrics))
     return tuple(found)

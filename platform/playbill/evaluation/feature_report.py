@@ -1,9 +1,7 @@
 """What of a feature service reached a model: how often each feature has a value, and what it is worth.
 
-Importance is by permutation (Breiman 2001): one feature's values change places between the requests (or between the
-titles) of the validation fold, all else stays, and the held-out titles' ranks show what that costs. A feature that
-others can stand in for has little of it, whatever it says alone.
-
+Importance is by permutation (Breiman 2001): one feature's values change places between the requests (or titles) of the
+validation fold, and the held-out titles' ranks show what that costs. A feature that others replace has little of it.
 Axis letters: N requests, M targets, T titles, S moments.
 """
 
@@ -12,10 +10,9 @@ from __future__ import annotations
 import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import TYPE_CHECKING
 
 import numpy as np
-import numpy.typing as npt
 import polars as pl
 
 from playbill import metrics
@@ -23,47 +20,32 @@ from playbill.arrays import Floats64
 from playbill.datasets import Request, Split, TrainingSet
 from playbill.definitions.specs import ResolvedModel
 from playbill.errors import StateError
-from playbill.evaluation.canvases.model import CanvasScorer, HeadScorer
+from playbill.evaluation.canvases.model import CanvasScorer
 from playbill.evaluation.cases.build import build_case
 from playbill.evaluation.cases.case import EvaluationCase
 from playbill.evaluation.cases.event_log import EvaluationTables
 from playbill.evaluation.cases.score_function import AlignedScorer, MemberFeatures, with_features
 
-PASSES = 6_000
-"""Requests scored in all; many features are tried on fewer requests each."""
+if TYPE_CHECKING:  # it imports torch
+    from playbill.ranking.scoring.scorer import Scorer
+
+PASSES = 6_000  # requests scored in all; many features are tried on fewer requests each
 MOST_REQUESTS, FEWEST_REQUESTS = 128, 32
-CELLS = 2_500_000
-"""Requests times titles that one trial scores at most: of a large catalogue fewer requests are tried."""
+CELLS = 2_500_000  # requests times titles that one trial scores at most: of a large catalogue fewer requests are tried
 CUT_OFF = 10
-
-
-class TrialScorer(HeadScorer, Protocol):
-    """What is asked of `playbill.ranking.scoring.scorer.Scorer`."""
-
-    def with_shuffled(self, feature: str, order: npt.NDArray[np.int64]) -> HeadScorer:
-        """Return the same scorer with a feature of titles in another order of titles, at every moment alike."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
 class FeatureUse:
-    """One feature of a model.
+    """One feature of a model."""
 
-    Args:
-        feature: `view__feature`.
-        of: `title`, or `request` for what is known of a member or a request.
-        coverage: Share of the training requests that have a value, or of titles at the training snapshots' moments.
-        importance: Mean rise of ln(rank) of the held-out titles when its values change places; None = not measured.
-        error: Standard error of that mean.
-        ndcg: Mean loss of ndcg@10.
-    """
-
-    feature: str
-    of: str
-    coverage: float
+    feature: str  # `view__feature`
+    of: str  # `title`, or `request` for what is known of a member or a request
+    coverage: float  # share of the training requests that have a value, or of titles at the training snapshots' moments
+    # mean rise of ln(rank) of the held-out titles when its values change places; None = not measured
     importance: float | None = None
-    error: float | None = None
-    ndcg: float | None = None
+    error: float | None = None  # standard error of that mean
+    ndcg: float | None = None  # mean loss of ndcg@10
 
     @property
     def worse(self) -> float | None:
@@ -73,19 +55,12 @@ class FeatureUse:
 
 @dataclass(frozen=True, slots=True)
 class FeatureReport:
-    """Every feature of a model, the most important one first.
+    """Every feature of a model, the most important one first."""
 
-    Args:
-        canvas: On which importance was measured.
-        requests: Requests of the validation fold that it was measured on.
-        features: Feature by feature.
-        note: Why importance could not be measured, where it could not.
-    """
-
-    canvas: str
-    requests: int
-    features: tuple[FeatureUse, ...]
-    note: str = ""
+    canvas: str  # on which importance was measured
+    requests: int  # requests of the validation fold that it was measured on
+    features: tuple[FeatureUse, ...]  # feature by feature
+    note: str = ""  # why importance could not be measured, where it could not
 
     @property
     def absent(self) -> tuple[str, ...]:
@@ -123,7 +98,7 @@ class FeatureReport:
 
 
 def feature_report(
-    scorer: TrialScorer,
+    scorer: Scorer,
     data: TrainingSet,
     split: Split,
     tables: EvaluationTables,
@@ -133,18 +108,7 @@ def feature_report(
     seed: int,
     progress: Callable[[int, int], None] | None = None,
 ) -> FeatureReport:
-    """Say of every feature how often it has a value and how much ranks depend on it. The same seed, the same numbers.
-
-    Args:
-        scorer: Of the model.
-        data: What the model was trained on.
-        split: Folds of events, frozen.
-        tables: The canonical tables.
-        resolved: The model's definition.
-        features: Of members and requests.
-        seed: Of requests and permutations.
-        progress: Called after every feature.
-    """
+    """Measure how often each feature has a value and how much ranks depend on it. The same seed, the same numbers."""
     known = coverage(data)
     titles = {*data.encoder.state.title_snapshot, *data.encoder.state.title_categorical}
     uses = [FeatureUse(name, "title" if name in titles else "request", share) for name, share in known.items()]
@@ -167,15 +131,16 @@ def coverage(data: TrainingSet) -> dict[str, float]:
     """Return the share of training requests, or of titles at the snapshots' moments, that have each feature."""
     state, context = data.encoder.state, data.context
     snapshots, categorical = data.titles.snapshots[:, 1:], data.titles.categorical[1:]
-    found = {name: float(np.mean(~np.isnan(context.numeric[:, place]))) for place, name in enumerate(state.numeric)}
-    found |= {name: float(np.mean(context.categorical[:, place] > 0)) for place, name in enumerate(state.categorical)}
-    found |= {
-        name: float(np.mean(~np.isnan(snapshots[:, :, place]))) if snapshots.size else 0.0
-        for place, name in enumerate(state.title_snapshot)
+    known = {
+        state.numeric: ~np.isnan(context.numeric),
+        state.categorical: context.categorical > 0,
+        state.title_snapshot: ~np.isnan(snapshots),
+        state.title_categorical: categorical > 0,
     }
-    return found | {
-        name: float(np.mean(categorical[:, place] > 0)) if len(categorical) else 0.0
-        for place, name in enumerate(state.title_categorical)
+    return {
+        name: float(np.mean(present[..., place])) if present.size else 0.0
+        for names, present in known.items()
+        for place, name in enumerate(names)
     }
 
 
@@ -197,12 +162,7 @@ class _Trial:
     """The sampled requests, scored once as they are and once for each feature."""
 
     def __init__(
-        self,
-        scorer: TrialScorer,
-        case: EvaluationCase,
-        resolved: ResolvedModel,
-        canvas: str,
-        features: MemberFeatures,
+        self, scorer: Scorer, case: EvaluationCase, resolved: ResolvedModel, canvas: str, features: MemberFeatures
     ) -> None:
         self.case, self.canvas, self.resolved, self._scorer = case, canvas, resolved, scorer
         self._chunks = list(case.chunks())
@@ -242,7 +202,7 @@ class _Trial:
         order = generator.permutation(len(self._scorer.title_ids))
         return self._ranked(self._scorer.with_shuffled(use.feature, order), self._requests)
 
-    def _ranked(self, scorer: HeadScorer, requests: Sequence[Request]) -> Floats64:
+    def _ranked(self, scorer: Scorer, requests: Sequence[Request]) -> Floats64:
         """Return [M] the rank of each target."""
         function = CanvasScorer(scorer, self.resolved, self.canvas, None)
         aligned = AlignedScorer(self.canvas, function, self.case.catalogue)

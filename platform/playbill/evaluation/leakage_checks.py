@@ -5,68 +5,43 @@
 - `views`: values of the views that a project adds are judged beside the log, and their code is run on less of it.
 - `order`: the past of each request is put in another order; a sequential model that does not lose has not read it.
 
-The first two are of any score function that can be made anew for a case: `make(case)` fits a baseline, or wraps a
-trained model. What is already inside trained weights cannot be taken out again; a feature that knows the future is
-caught where it is computed (`check_features`).
-Axis letters: N requests, T titles, M targets.
-
-Cases with something planted or provoked, for leakage checks: another future, random targets, another order.
-
-Axis letters: N requests, T titles, E events.
+The first two make a score function anew for a changed case: `make(case)` fits a baseline, or wraps a trained model.
+What is inside trained weights cannot be taken out; a feature that knows the future is caught where it is computed.
+Axis letters: N requests, T titles, M targets, E events.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol
 
 import numpy as np
-import numpy.typing as npt
 import polars as pl
 
 from playbill import metrics
-from playbill.arrays import Indices, Mask
+from playbill.arrays import Floats64, Indices, Mask
 from playbill.datasets import Request
 from playbill.datasets.splits import TIME_PROTOCOLS
-from playbill.evaluation.cases.case import CandidateRule, EvaluationCase
-from playbill.evaluation.cases.event_log import UNKNOWN, EvaluationTables, EventLog, microseconds
-from playbill.evaluation.cases.score_function import AlignedScorer, ScoreFunction, Scores
+from playbill.evaluation.cases.case import EvaluationCase
+from playbill.evaluation.cases.event_log import UNKNOWN, EvaluationTables, microseconds
+from playbill.evaluation.cases.score_function import AlignedScorer, MemberFeatures, ScoreFunction, Scores
 from playbill.features import LeakReport
 from playbill.metrics import MemberBootstrap
 
 CUT_OFF = 10
-TOLERANCE = 1e-6
-"""Relative change of a score that counts: above what another order of sums brings."""
+TOLERANCE = 1e-6  # relative change of a score that counts: above what another order of sums brings
 Make = Callable[[EvaluationCase], ScoreFunction]
-
-
-class Features(Protocol):
-    """What is asked of `playbill.features.FeatureDoor`."""
-
-    def member_features(self, service: str, frame: pl.DataFrame) -> pl.DataFrame:
-        """Return `frame` with member and request features as of each row's `event_at`, strictly before it."""
-        ...
-
-
-MakeFeatures = Callable[[EvaluationTables], Features]
+MakeFeatures = Callable[[EvaluationTables], MemberFeatures]
 
 
 @dataclass(frozen=True)
 class LeakageCheck:
-    """What one leakage check found.
+    """What one leakage check found."""
 
-    Args:
-        check: `future`, `chance`, `order`, `features` or `views`.
-        subject: The score function or feature that was tried.
-        passed: Whether it stayed quiet.
-        message: What was found, in a sentence.
-    """
-
-    check: str
+    check: str  # `future`, `chance`, `order`, `features` or `views`
     subject: str
-    passed: bool
-    message: str
+    passed: bool  # whether it stayed quiet
+    message: str  # what was found, in a sentence
 
 
 def check_future(name: str, make: Make, case: EvaluationCase, *, seed: int = 0) -> LeakageCheck:
@@ -75,12 +50,6 @@ def check_future(name: str, make: Make, case: EvaluationCase, *, seed: int = 0) 
     At a few moments of the held-out period, in everything at or after the moment, titles are drawn anew, and outcomes
     and context shuffled; who and when stay. Under `leave_one_out` that is the held-out fold, since that protocol lets
     training see other members' later events. Requests at or shortly before the moment are scored before and after.
-
-    Args:
-        name: What the function is called.
-        make: Makes the score function from a case.
-        case: Requests, targets, candidates.
-        seed: Of the shuffle.
     """
     changed, scored, largest = 0, 0, 0.0
     for cut, requested in cuts(case):
@@ -99,14 +68,8 @@ def check_chance(name: str, make: Make, case: EvaluationCase, *, seed: int = 0, 
     """Draw each target at random among its request's candidates, and see whether ndcg@10 is what chance gives.
 
     With C candidates a target's rank is uniform whatever the scores: E[ndcg@k] = sum_{r <= min(k, C)} 1 / log2(r + 1)
-    / C. The interval is of 99 %, so that an honest function raises the alarm once in a hundred runs.
-
-    Args:
-        name: What the function is called.
-        make: Makes the score function from a case.
-        case: Requests, targets, candidates; requests with several targets keep one.
-        seed: Of the draw.
-        resamples: Bootstrap draws of members.
+    / C. The interval is of 99 %, so that an honest function raises the alarm once in a hundred runs. Requests with
+    several targets keep one.
     """
     drawn, sizes = with_random_targets(case, np.random.default_rng(seed))
     function = AlignedScorer(name, make(drawn), drawn.catalogue)
@@ -121,7 +84,7 @@ def check_chance(name: str, make: Make, case: EvaluationCase, *, seed: int = 0, 
     members = drawn.frame["member_id"].rank("dense").to_numpy().astype(np.int64) - 1
     (found,) = MemberBootstrap(members, resamples, seed, level=0.99).intervals(gains[:, None])
     text = f"ndcg@{CUT_OFF} {found.value:.4f} [{found.low:.4f}, {found.high:.4f}] on targets drawn at random, "
-    # Unknown titles only lower a function's score, so only more than chance is an alarm.
+    # Unknown titles only lower a function's score, so only more than chance is an alarm
     passed = found.low <= chance
     text += f"chance is {chance:.4f}" if passed else f"chance is {chance:.4f}: '{name}' reads the targets"
     return LeakageCheck("chance", name, passed, text)
@@ -130,19 +93,8 @@ def check_chance(name: str, make: Make, case: EvaluationCase, *, seed: int = 0, 
 def check_features(
     make: MakeFeatures, service: str, case: EvaluationCase, *, seed: int = 0
 ) -> tuple[LeakageCheck, ...]:
-    """Compute features with another future, and name every feature whose value at a request changes.
-
-    Args:
-        make: Computes features over tables.
-        service: The feature service.
-        case: Requests, targets, candidates.
-        seed: Of the shuffle.
-
-    Returns:
-        A result per member or request feature.
-    """
-    changed: dict[str, int] = {}
-    scored = 0
+    """Compute member and request features with another future: a result for each, by whether its values change."""
+    changed, scored = dict[str, int](), 0
     for cut, requested in cuts(case):
         shuffled = with_another_future(case, unknowable(case, cut, requested), seed)
         frame = case.frame[requested].select("member_id", "country", "device", "language", event_at="at")
@@ -153,19 +105,13 @@ def check_features(
                 moved = before[column].ne_missing(after[column])
                 changed[column] = changed.get(column, 0) + int(moved.sum())
     return tuple(
-        LeakageCheck(
-            "features", column, count == 0, f"{column} changes at {count} of {scored} requests with the future"
-        )
+        LeakageCheck("features", column, not count, f"{column} changes at {count} of {scored} requests with the future")
         for column, count in changed.items()
     )
 
 
 def check_views(report: LeakReport) -> tuple[LeakageCheck, ...]:
-    """Say of every view that a project adds whether its values know the event they are joined to.
-
-    Args:
-        report: What `playbill.features.FeatureDoor.leaks` found out about a model's views.
-    """
+    """Judge what `playbill.features.FeatureDoor.leaks` found: whether a project's views know the event they join."""
     found = [LeakageCheck("views", one.view, False, f"view '{one.view}', {one.feature} {one}") for one in report.leaks]
     leaking = {one.view for one in report.leaks}
     quiet = "knows nothing of the event it is joined to, as far as the log can tell"
@@ -179,12 +125,6 @@ def check_order(name: str, function: ScoreFunction, case: EvaluationCase, *, see
     """Shuffle the order of each request's past, and see whether a sequential model gets worse.
 
     What was done changes places; when things were done stays, so that gaps in time say what they said.
-
-    Args:
-        name: What the function is called.
-        function: The scores.
-        case: Requests, targets, candidates.
-        seed: Of the shuffle.
     """
     generator = np.random.default_rng(seed)
     aligned = AlignedScorer(name, function, case.catalogue)
@@ -208,15 +148,7 @@ def check_order(name: str, function: ScoreFunction, case: EvaluationCase, *, see
 def check_leakage(
     case: EvaluationCase, name: str, make: Make, baselines: dict[str, Make], *, seed: int = 0
 ) -> tuple[LeakageCheck, ...]:
-    """Run every leakage check on a model, and the first two on its baselines.
-
-    Args:
-        case: Requests, targets, candidates.
-        name: What the model is called.
-        make: Makes the model's score function from a case.
-        baselines: Name -> what fits it on a case.
-        seed: Of all draws.
-    """
+    """Run every leakage check on a model, and the first two on its baselines."""
     found = []
     for subject, maker in {name: make, **baselines}.items():
         found += [check_future(subject, maker, case, seed=seed), check_chance(subject, maker, case, seed=seed)]
@@ -227,14 +159,7 @@ def _scores(name: str, function: ScoreFunction, case: EvaluationCase, requested:
     """Return [n, T] scores of some requests, NaN where there is no candidate."""
     chosen = np.isin(case.rows, requested)
     rows = np.searchsorted(requested, case.rows[chosen])
-    part = replace(
-        case,
-        frame=case.frame[requested],
-        positions=case.positions[requested],
-        rows=rows.astype(np.int64),
-        columns=case.columns[chosen],
-        targets_at=case.targets_at[chosen],
-    )
+    part = case.selected(requested, chosen, rows)
     aligned = AlignedScorer(name, function, case.catalogue)
     found = []
     for chunk in part.chunks():
@@ -243,7 +168,7 @@ def _scores(name: str, function: ScoreFunction, case: EvaluationCase, requested:
     return np.concatenate(found)
 
 
-def _moved(before: Scores, after: Scores) -> npt.NDArray[np.float64]:
+def _moved(before: Scores, after: Scores) -> Floats64:
     """Return [n] the largest change of each request's scores relative to their size; infinite where candidates do."""
     other = (np.isnan(before) != np.isnan(after)).any(axis=1)
     size = np.maximum(np.nanmax(np.abs(before), axis=1, initial=0.0), 1.0)
@@ -259,8 +184,7 @@ def alarms(results: Sequence[LeakageCheck]) -> tuple[str, ...]:
     return tuple(one.message for one in results if not one.passed and one.check != "order")
 
 
-CUTS = 4
-"""Moments at which the future is another one, spread over the held-out period."""
+CUTS = 4  # moments at which the future is another one, spread over the held-out period
 REQUESTS_PER_CUT = 25
 _KEYS = ("event_id", "member_id", "seq", "event_at", "recorded_at")
 
@@ -311,18 +235,10 @@ def with_another_future(case: EvaluationCase, chosen: Mask, seed: int) -> Evalua
     mixed = frame.with_columns(frame.select(columns)[order]).with_columns(
         title_id=pl.when(pl.Series(anew)).then(pl.Series(drawn.tolist(), dtype=pl.String)).otherwise("title_id")
     )
-    log = EventLog(
-        mixed,
-        mixed.drop("place", "fold"),
-        column,
-        case.log.starts,
-        case.log.plays[order],
-        case.log.protocol,
-        case.log.fitted_until,
-    )
-    tables = replace(case.tables, interactions=log.events)
-    rule = CandidateRule(case.rule.spec, case.rule.catalogue, case.rule.order, log, case.rule.profiles)
-    return replace(case, log=log, tables=tables, rule=rule)
+    events, plays = mixed.drop("place", "fold"), case.log.plays[order]
+    log = replace(case.log, frame=mixed, events=events, column=column, plays=plays, pasts={})
+    tables = replace(case.tables, interactions=events)
+    return replace(case, log=log, tables=tables, rule=replace(case.rule, log=log))
 
 
 def with_random_targets(case: EvaluationCase, generator: np.random.Generator) -> tuple[EvaluationCase, Indices]:
@@ -340,15 +256,8 @@ def with_random_targets(case: EvaluationCase, generator: np.random.Generator) ->
     frame = frame.with_columns(pl.coalesce("drawn", "title_id").alias("title_id")).drop("drawn")
     column = case.catalogue.codes(frame["title_id"])
     log = replace(case.log, frame=frame, events=frame.drop("place", "fold"), column=column, pasts={})
-    made = replace(
-        case,
-        rows=np.arange(len(case), dtype=np.int64),
-        columns=columns,
-        targets_at=at,
-        log=log,
-        tables=replace(case.tables, interactions=log.events),
-    )
-    return made, sizes
+    rows, tables = np.arange(len(case), dtype=np.int64), replace(case.tables, interactions=log.events)
+    return replace(case, rows=rows, columns=columns, targets_at=at, log=log, tables=tables), sizes
 
 
 def in_another_order(request: Request, generator: np.random.Generator) -> Request:

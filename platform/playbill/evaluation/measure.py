@@ -1,10 +1,6 @@
-"""Runs score functions over a case and keeps one value per request and metric.
+"""Runs score functions over a case: a value per request and metric, and what metrics beyond accuracy need to know.
 
-Axis letters: N requests, T titles, K places, M targets.
-
-What metrics beyond accuracy need to know of a case: how popular titles are, their genres, what targets are worth.
-
-Axis letters: N requests, T titles, G genres, M targets, E events.
+Axis letters: N requests, T titles, K places, G genres, M targets, E events.
 """
 
 from __future__ import annotations
@@ -13,7 +9,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-import numpy.typing as npt
 import polars as pl
 
 from playbill import metrics
@@ -24,24 +19,17 @@ from playbill.evaluation.cases.event_log import UNKNOWN, EventLog
 from playbill.evaluation.cases.score_function import AlignedScorer, ScoreFunction
 from playbill.metrics import WeightedValues
 
-Progress = Callable[[int, int], None]
-"""Called with (requests done, requests in all)."""
+Progress = Callable[[int, int], None]  # called with (requests done, requests in all)
 
 
 @dataclass(frozen=True)
 class Measured:
-    """What one score function did on a case.
+    """What one score function did on a case."""
 
-    Args:
-        values: Metric such as `ndcg@10` -> [N]; NaN where a request says nothing about it.
-        coverage: Metric such as `coverage@10` -> share of the catalogue.
-        ranks: [M] rank of each target, 0 = it was no candidate of the function.
-        weights: Metric -> [N] weight of each request; a metric that is not in it weighs them alike.
-    """
-
-    values: dict[str, Floats64]
-    coverage: dict[str, float]
-    ranks: Indices
+    values: dict[str, Floats64]  # metric such as `ndcg@10` -> [N]; NaN where a request says nothing about it
+    coverage: dict[str, float]  # metric such as `coverage@10` -> share of the catalogue
+    ranks: Indices  # [M] rank of each target, 0 = it was no candidate of the function
+    # metric -> [N] weight of each request; a metric that is not in it weighs them alike
     weights: dict[str, Floats64] = field(default_factory=dict)
 
     def frame(self, prefix: str) -> pl.DataFrame:
@@ -50,13 +38,7 @@ class Measured:
 
 
 class Collector:
-    """Gathers the ranks and lists of every function over a case, part by part.
-
-    Args:
-        case: The whole case.
-        names: Functions by name.
-        depth: Places K of the lists that are kept.
-    """
+    """Gathers the ranks and lists (`depth` places) of every function over a case, part by part."""
 
     def __init__(self, case: EvaluationCase, names: Sequence[str], depth: int) -> None:
         self.case, self.depth = case, depth
@@ -65,13 +47,7 @@ class Collector:
         self._done = self._seen = 0
 
     def add(self, part: EvaluationCase, functions: Mapping[str, ScoreFunction], progress: Progress | None) -> None:
-        """Score the next requests of the case with every function, over the same candidates.
-
-        Args:
-            part: The requests that follow those added before.
-            functions: Name -> score function.
-            progress: Called after every chunk.
-        """
+        """Score the next requests of the case with every function, over the same candidates."""
         aligned = [AlignedScorer(name, function, self.case.catalogue) for name, function in functions.items()]
         # Requests of one moment lie together: what a moment's titles are like is then worked out once.
         ordered, requests, targets = part.in_time_order()
@@ -98,10 +74,10 @@ class Collector:
 
 
 def check_cutoffs(k: Sequence[int]) -> None:
-    """Make sure that lists can be cut.
+    """Refuse cut-offs that are not positive, and none at all.
 
     Raises:
-        ConfigError: A cut-off is not positive, or there is none.
+        ConfigError: Such cut-offs.
     """
     if not k or min(k) < 1:
         raise ConfigError(f"metrics need cut-offs of at least 1, got {list(k)}")
@@ -117,15 +93,7 @@ def measure(
 ) -> dict[str, Measured]:
     """Score every request of a case with every function, over the same candidates.
 
-    Args:
-        case: Requests, targets, candidates.
-        functions: Name -> score function.
-        k: Cut-offs, each at least 1.
-        progress: Called after every chunk.
-        facts: Of this case (default: gathered here, without rewards).
-
-    Returns:
-        Name -> what it did, in the order given.
+    `facts` are of this case (default: gathered here, without rewards).
 
     Raises:
         ConfigError: A cut-off is not positive, or there is none.
@@ -143,7 +111,7 @@ def _measured(case: EvaluationCase, facts: CaseFacts, lists: Indices, ranks: Ind
     values: dict[str, Floats64] = {}
     weights: dict[str, Floats64] = {}
     for cut in sorted(set(k)):
-        values |= _accuracy(relevance, targets, cut) | _beyond(facts, lists, cut)
+        values |= accuracy(relevance, targets, cut) | _beyond(facts, lists, cut)
         for name, weighted in _weighted(case, facts, ranks, cut).items():
             values[name], weights[name] = weighted
     covered = {f"coverage@{cut}": metrics.coverage(lists, cut, len(case.catalogue)) for cut in sorted(set(k))}
@@ -151,14 +119,15 @@ def _measured(case: EvaluationCase, facts: CaseFacts, lists: Indices, ranks: Ind
     return Measured(known, covered, ranks, {name: weights[name] for name in known if name in weights})
 
 
-def _accuracy(relevance: Mask, targets: Indices, cut: int) -> dict[str, Floats64]:
+def accuracy(relevance: Mask, targets: Indices, cut: int) -> dict[str, Floats64]:
+    """Return the accuracy of [N, K] `relevance` at a cut-off; recall only where it is not the hit rate."""
     found = {
         f"hr@{cut}": metrics.hit_rate(relevance, cut),
         f"ndcg@{cut}": metrics.ndcg(relevance, targets, cut),
         f"mrr@{cut}": metrics.mrr(relevance, cut),
         f"map@{cut}": metrics.average_precision(relevance, targets, cut),
     }
-    if (targets > 1).any():  # with one target it is the hit rate
+    if (targets > 1).any():
         found[f"recall@{cut}"] = metrics.recall(relevance, targets, cut)
     return found
 
@@ -183,30 +152,17 @@ def _weighted(case: EvaluationCase, facts: CaseFacts, ranks: Indices, cut: int) 
 
 @dataclass(frozen=True)
 class CaseFacts:
-    """Numbers that are the same for every score function of a case.
+    """Numbers that are the same for every score function of a case."""
 
-    Args:
-        information: [T] self-information of each title in bits, from the plays that fitting may use.
-        propensity_weights: [M] inverse popularity propensity of each target.
-        shares: [T, G] genre shares of each title; None when no title has a genre.
-        mix: [N, G] genre mix of what each request's member has played; None with `shares`.
-        rewards: [M] what each target is worth, NaN = not known; None when no reward is asked for.
-    """
-
-    information: Floats64
-    propensity_weights: Floats64
-    shares: Floats64 | None
-    mix: Floats64 | None
-    rewards: Floats64 | None = None
+    information: Floats64  # [T] self-information of each title in bits, from the plays that fitting may use
+    propensity_weights: Floats64  # [M] inverse popularity propensity of each target
+    shares: Floats64 | None  # [T, G] genre shares of each title; None when no title has a genre
+    mix: Floats64 | None  # [N, G] genre mix of what each request's member has played; None with `shares`
+    rewards: Floats64 | None = None  # [M] what each target is worth, NaN = not known; None when no reward is asked for
 
 
 def case_facts(case: EvaluationCase, rewards: Floats64 | None = None) -> CaseFacts:
-    """Gather the facts of a case, each from rows that the protocol lets one know.
-
-    Args:
-        case: Requests, targets, candidates.
-        rewards: [M] worth of each target.
-    """
+    """Gather the facts of a case, each from rows that the protocol lets one know; `rewards` are [M]."""
     plays = case.log.fitted_plays()
     columns = case.catalogue.codes(plays["title_id"])
     size = len(case.catalogue)
@@ -225,22 +181,15 @@ def case_facts(case: EvaluationCase, rewards: Floats64 | None = None) -> CaseFac
 
 
 def past_mix(log: EventLog, positions: Indices, shares: Floats64) -> Floats64:
-    """Give the genre mix of what each request's member had played before it.
+    """Return the [N, G] genre mix of what each request's member had played before it; NaN where that is nothing.
 
-    Equals `metrics.genre_mix` over `log.watched(positions)`, in memory of the log instead of all pairs.
-
-    Args:
-        log: The events.
-        positions: [N] position in the log before which each request's history ends.
-        shares: [T, G] genre shares.
-
-    Returns:
-        [N, G] rows that add up to 1; NaN where nothing with a genre was played.
+    Equals `metrics.genre_mix` over `log.watched(positions)`, in memory of the log instead of all pairs. `positions` [N]
+    are where each request's history ends in the log, `shares` [T, G] the titles' genres.
     """
     starts = log.starts[positions]
     mix = np.empty((positions.size, shares.shape[1]))
     for genre in range(shares.shape[1]):
-        played: npt.NDArray[np.float64] = np.where(log.plays, shares[np.maximum(log.column, 0), genre], 0.0)
+        played: Floats64 = np.where(log.plays, shares[np.maximum(log.column, 0), genre], 0.0)
         total = np.concatenate([[0.0], np.cumsum(played)])
         mix[:, genre] = total[positions] - total[starts]
     mix[np.abs(mix) < 1e-9] = 0.0  # a difference of sums leaves dust where there was nothing

@@ -1,22 +1,18 @@
-"""Values per request -> means, differences and slices with intervals, all from the same draws of members.
-
-From what was measured on a case to its report.
-"""
+"""From values per request to a report: means, differences and slices with intervals from the same draws of members."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence, Sized
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 import polars as pl
 
 from playbill import metrics
-from playbill.arrays import Floats64, Mask
+from playbill.arrays import Floats64, Ints64, Mask
 from playbill.definitions.specs.measures import lower_is_better
-from playbill.evaluation.cases.case import Fold
+from playbill.evaluation.cases.case import EvaluationCase
 from playbill.evaluation.cases.slices import MADE_SLICES, SLICES, readable_slices
 from playbill.evaluation.measure import Measured
 from playbill.evaluation.report import CEILING, Difference, EvaluationReport, ScoredRow, SliceRow, WindowRow
@@ -24,28 +20,22 @@ from playbill.metrics import Interval, MemberBootstrap
 from playbill.metrics.bootstrap import DEFAULT_RESAMPLES
 from playbill.metrics.comparisons import Method
 
-MINIMUM_MEMBERS = 30
-"""Members below which a group has a size and no numbers."""
+if TYPE_CHECKING:  # row cases are measured with this module
+    from playbill.evaluation.canvases.row_cases import RowCase
+
+MINIMUM_MEMBERS = 30  # members below which a group has a size and no numbers
 _MINUS = "minus"
 _Key = tuple[str, str, str]
 
 
 class Judging(NamedTuple):
-    """How intervals and slices are made.
+    """How intervals and slices are made."""
 
-    Args:
-        slices: Groups that are measured apart.
-        minimum_members: Members that a group needs to be read.
-        resamples: Bootstrap draws.
-        seed: Of the draws.
-        strict: A slice that cannot be read is an error instead of a note in the report.
-    """
-
-    slices: tuple[str, ...] = SLICES
-    minimum_members: int = MINIMUM_MEMBERS
-    resamples: int = DEFAULT_RESAMPLES
-    seed: int = 0
-    strict: bool = False
+    slices: tuple[str, ...] = SLICES  # groups that are measured apart
+    minimum_members: int = MINIMUM_MEMBERS  # members that a group needs to be read
+    resamples: int = DEFAULT_RESAMPLES  # bootstrap draws
+    seed: int = 0  # of the draws
+    strict: bool = False  # a slice that cannot be read is an error instead of a note in the report
 
 
 class _Column(NamedTuple):
@@ -56,16 +46,10 @@ class _Column(NamedTuple):
 class Judge:
     """Judges the first of some measured functions against the others.
 
-    Args:
-        members: [N] member of each request, dense codes from 0.
-        measured: Name -> what it did on the same requests; the model first.
-        judging: Slices, their minimum, and the bootstrap.
-        main_metric: By which slices are ordered.
+    `members` [N] are dense codes from 0, `measured` has the model first; slices are ordered by `main_metric`.
     """
 
-    def __init__(
-        self, members: npt.NDArray[np.int64], measured: Mapping[str, Measured], judging: Judging, main_metric: str
-    ) -> None:
+    def __init__(self, members: Ints64, measured: Mapping[str, Measured], judging: Judging, main_metric: str) -> None:
         self.bootstrap = MemberBootstrap(members, judging.resamples, judging.seed)
         self.measured, self.judging, self.main_metric = measured, judging, main_metric
         self.model, *self.baselines = measured
@@ -83,16 +67,11 @@ class Judge:
 
     def differences(self) -> tuple[Difference, ...]:
         """Return the model minus each baseline, with p-values that know how many baselines there are."""
-        columns = {
-            (_MINUS, name, metric): self._minus(name, metric) for name in self.baselines for metric in self.metrics
-        }
-        if not columns:
-            return ()
-        found, p = self._judged(columns)
+        keys = [(_MINUS, name, metric) for name in self.baselines for metric in self.metrics]
+        found, p = self._judged({key: self._minus(*key[1:]) for key in keys})
         adjusted: dict[_Key, float] = {}
         for metric in self.metrics:
-            keys = [(_MINUS, name, metric) for name in self.baselines]
-            adjusted |= _adjusted({key: p[key] for key in keys}, "holm")
+            adjusted |= _adjusted({key: p[key] for key in keys if key[2] == metric}, "holm")
         return tuple(
             Difference(
                 name,
@@ -154,13 +133,7 @@ class Judge:
         return [self._slice_row(name, group, mask, sizes[group], found, p) for group, mask in masks.items()]
 
     def _slice_row(
-        self,
-        name: str,
-        group: str,
-        mask: Mask,
-        members: int,
-        found: Mapping[_Key, Interval],
-        p: Mapping[_Key, float],
+        self, name: str, group: str, mask: Mask, members: int, found: Mapping[_Key, Interval], p: Mapping[_Key, float]
     ) -> SliceRow:
         """Return one group; here `adjusted_p` is still the p-value of each difference alone."""
         small = members < self.judging.minimum_members
@@ -187,72 +160,17 @@ def _adjusted(p: Mapping[_Key, float], method: Method) -> dict[_Key, float]:
     return dict(zip(p, metrics.adjust_p(list(p.values()), method).tolist(), strict=True))
 
 
-class JudgedCase(Protocol):
-    """What is read of a case, of titles or of rows."""
-
-    @property
-    def protocol(self) -> str:
-        """Name of the protocol."""
-        ...
-
-    @property
-    def split_digest(self) -> str:
-        """Digest of the split it is built on."""
-        ...
-
-    @property
-    def digest(self) -> str:
-        """Digest of everything that decides what competes and what counts."""
-        ...
-
-    @property
-    def fold(self) -> Fold:
-        """Fold that is held out."""
-        ...
-
-    @property
-    def canvas(self) -> str:
-        """Canvas that is asked."""
-        ...
-
-    @property
-    def frame(self) -> pl.DataFrame:
-        """[N] one row per request, with member_id and slice columns."""
-        ...
-
-    @property
-    def catalogue(self) -> Sized:
-        """What can be ranked."""
-        ...
-
-    @property
-    def left_out(self) -> int:
-        """Targets that are no part of the case."""
-        ...
-
-
 class ReportContext(NamedTuple):
-    """What a report says beside its numbers.
+    """What a report says beside its numbers."""
 
-    Args:
-        slices: Those that can be read.
-        notes: What cannot be measured, and why.
-        windows: Of a replay.
-        reward: Version of the reward behind `reward_ndcg`; None without one.
-    """
-
-    slices: tuple[str, ...]
-    notes: tuple[str, ...]
-    windows: tuple[WindowRow, ...] = ()
-    reward: str | None = None
+    slices: tuple[str, ...]  # those that can be read
+    notes: tuple[str, ...]  # what cannot be measured, and why
+    windows: tuple[WindowRow, ...] = ()  # of a replay
+    reward: str | None = None  # version of the reward behind `reward_ndcg`; None without one
 
 
 def report_context(frame: pl.DataFrame, judging: Judging) -> ReportContext:
-    """Say which slices can be read, before anything long is begun.
-
-    Args:
-        frame: [N] requests with their slice columns.
-        judging: Names slices, and the members they need.
+    """Find out which slices can be read, before anything long is begun.
 
     Raises:
         UnknownNameError: A name is no slice.
@@ -262,17 +180,13 @@ def report_context(frame: pl.DataFrame, judging: Judging) -> ReportContext:
 
 
 def report_of(
-    case: JudgedCase, measured: Mapping[str, Measured], k: Sequence[int], judging: Judging, context: ReportContext
+    case: EvaluationCase | RowCase,
+    measured: Mapping[str, Measured],
+    k: Sequence[int],
+    judging: Judging,
+    context: ReportContext,
 ) -> EvaluationReport:
-    """Judge the first of some measured functions against the others.
-
-    Args:
-        case: N requests.
-        measured: Name -> what it did; the model first. One that is called `CEILING` is compared with nothing.
-        k: Cut-offs; the first one is that of the main metric.
-        judging: The bootstrap.
-        context: Slices, and what is said beside the numbers.
-    """
+    """Judge the first of some measured functions against the others; one called `CEILING` is compared with nothing."""
     members = case.frame["member_id"].rank("dense").to_numpy().astype(np.int64) - 1
     judged = {name: found for name, found in measured.items() if name != CEILING}
     judge = Judge(members, judged, judging, f"ndcg@{k[0]}")

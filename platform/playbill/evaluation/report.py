@@ -12,8 +12,7 @@ from playbill.errors import IntegrityError
 from playbill.metrics import Interval
 
 FORMAT = 3
-CEILING = "ceiling"
-"""What the truth is called beside a model and its baselines."""
+CEILING = "ceiling"  # what the truth is called beside a model and its baselines
 POPULARITY = ("popular", "popular_7d")
 FIGURES = {name: pl.String for name in ("canvas", "row", "name", "metric")} | {
     name: pl.Float64 for name in ("value", "low", "high")
@@ -23,31 +22,20 @@ FIGURES = {name: pl.String for name in ("canvas", "row", "name", "metric")} | {
 
 @dataclass(frozen=True)
 class ScoredRow:
-    """One model or baseline on the whole case.
-
-    Args:
-        name: Model or baseline.
-        metrics: Metric such as `ndcg@10` -> mean over requests with its interval by member.
-        coverage: `coverage@10` -> share of the catalogue in anybody's list.
-    """
+    """One model or baseline on the whole case."""
 
     name: str
-    metrics: dict[str, Interval]
-    coverage: dict[str, float]
+    metrics: dict[str, Interval]  # metric such as `ndcg@10` -> mean over requests with its interval by member
+    coverage: dict[str, float]  # `coverage@10` -> share of the catalogue in anybody's list
 
 
 @dataclass(frozen=True)
 class Difference:
-    """The model minus one baseline, paired by request, with its interval by member.
-
-    Args:
-        baseline: Its name.
-        metrics: Metric -> the difference.
-        adjusted_p: Metric -> its two-sided p-value after Holm's correction for all baselines of the report.
-    """
+    """The model minus one baseline, paired by request, with its interval by member."""
 
     baseline: str
-    metrics: dict[str, Interval]
+    metrics: dict[str, Interval]  # metric -> the difference
+    # metric -> its two-sided p-value after Holm's correction for all baselines of the report
     adjusted_p: dict[str, float] = field(default_factory=dict)
 
     def is_claim(self, metric: str, level: float = 0.95) -> bool:
@@ -57,27 +45,18 @@ class Difference:
 
 @dataclass(frozen=True)
 class SliceRow:
-    """The model in one group of requests.
-
-    Args:
-        slice: Such as `country`.
-        group: Such as `US-MN`.
-        requests: Requests in it.
-        members: Members in it.
-        small: Fewer members than the report's minimum: it has a size and no numbers.
-        metrics: As in `ScoredRow`, for the model; none of a small group.
-        differences: Baseline -> model minus baseline on the report's main metric; none of a small group.
-        adjusted_p: Baseline -> the difference's p-value, corrected for all groups and baselines of the report
-            (Benjamini and Hochberg): of the groups below 0.05 about one in twenty stands out by chance.
-    """
+    """The model in one group of requests."""
 
     slice: str
     group: str
     requests: int
     members: int
-    small: bool
-    metrics: dict[str, Interval]
+    small: bool  # fewer members than the report's minimum: it has a size and no numbers
+    metrics: dict[str, Interval]  # as in `ScoredRow`, for the model; none of a small group
+    # baseline -> model minus baseline on the report's main metric; none of a small group
     differences: dict[str, Interval]
+    # baseline -> the difference's p-value, corrected for all groups and baselines of the report (Benjamini and
+    # Hochberg): of the groups below 0.05 about one in twenty stands out by chance
     adjusted_p: dict[str, float] = field(default_factory=dict)
 
     def is_claim(self, baseline: str, level: float = 0.95) -> bool:
@@ -88,103 +67,61 @@ class SliceRow:
 
 @dataclass(frozen=True)
 class HeadRow:
-    """One head's own probabilities on labelled events of the held-out fold.
-
-    Args:
-        head: Its name.
-        rows: Labelled rows.
-        positives: Rows of them that are positive.
-        members: Members behind them.
-        metrics: `auc`, `ece` and `mae` with their intervals by member; what cannot be told of these rows is absent.
-        reliability: Bins of predicted against observed, for drawing; none where there is no `ece`.
-    """
+    """One head's own probabilities on labelled events of the held-out fold."""
 
     head: str
     rows: int
-    positives: int
-    members: int
+    positives: int  # rows of them that are positive
+    members: int  # members behind them
+    # `auc`, `ece` and `mae` with their intervals by member; what cannot be told of these rows is absent
     metrics: dict[str, Interval]
+    # bins of predicted against observed, for drawing; none where there is no `ece`
     reliability: list[dict[str, float]] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
 class WindowRow:
-    """One window of a replay: the main metric of the model and of every baseline.
+    """One window of a replay: the main metric of the model and of every baseline."""
 
-    Args:
-        start: Its first moment, ISO 8601.
-        end: The moment after its last.
-        requests: Requests in it.
-        members: Members in it.
-        metrics: Model or baseline -> the report's main metric.
-    """
-
-    start: str
-    end: str
+    start: str  # its first moment, ISO 8601
+    end: str  # the moment after its last
     requests: int
     members: int
-    metrics: dict[str, Interval]
+    metrics: dict[str, Interval]  # model or baseline -> the report's main metric
 
 
 @dataclass(frozen=True)
 class EvaluationReport:
-    """One canvas of one model under one protocol.
-
-    Args:
-        model: Name of the model's row.
-        protocol: Such as `leave_one_out`.
-        split_digest: Digest of the frozen split.
-        case_digest: Digest of requests, targets and candidate rule.
-        canvas: Canvas that was asked.
-        fold: Fold that was held out.
-        main_metric: Metric by which slices are ordered and baselines judged.
-        n: Requests.
-        members: Members behind them.
-        catalogue: Titles.
-        left_out: Held-out targets that the canvas could not have shown.
-        minimum_members: Size under which a slice is small.
-        resamples: Bootstrap draws behind each interval.
-        seed: Seed of the draws.
-        level: Share of draws inside an interval.
-        reward: Version id of the reward behind `reward_ndcg`; None without one.
-        rows: The model first, then its baselines.
-        differences: The model against each baseline.
-        slices: Worst first; small ones last.
-        windows: Of a replay, in time order.
-        heads: Heads measured on labelled events of this canvas.
-        notes: What could not be measured, and why.
-        ceiling: What a ranking by the truth reaches on the same requests; None where the truth is not known.
-        row: The row whose candidates were ranked; None = the whole canvas.
-        label: What was called positive of that row; None = the canvas's metric.
-        requests: [N] per-request frame: request_id, member_id, slice columns, and `NAME/METRIC` of each row.
-    """
+    """One canvas of one model under one protocol."""
 
     model: str
     protocol: str
     split_digest: str
-    case_digest: str
+    case_digest: str  # digest of requests, targets and candidate rule
     canvas: str
     fold: str
-    main_metric: str
-    n: int
+    main_metric: str  # metric by which slices are ordered and baselines judged
+    n: int  # requests
     members: int
-    catalogue: int
-    left_out: int
-    minimum_members: int
-    resamples: int
+    catalogue: int  # titles
+    left_out: int  # held-out targets that the canvas could not have shown
+    minimum_members: int  # size under which a slice is small
+    resamples: int  # bootstrap draws behind each interval
     seed: int
-    level: float
-    reward: str | None
-    rows: tuple[ScoredRow, ...]
+    level: float  # share of draws inside an interval
+    reward: str | None  # version id of the reward behind `reward_ndcg`; None without one
+    rows: tuple[ScoredRow, ...]  # the model first, then its baselines
     differences: tuple[Difference, ...]
-    slices: tuple[SliceRow, ...]
+    slices: tuple[SliceRow, ...]  # worst first; small ones last
+    # [N] per-request frame: request_id, member_id, slice columns, and `NAME/METRIC` of each row
     requests: pl.DataFrame = field(compare=False, repr=False)
-    windows: tuple[WindowRow, ...] = ()
-    heads: tuple[HeadRow, ...] = ()
-    notes: tuple[str, ...] = ()
+    windows: tuple[WindowRow, ...] = ()  # of a replay, in time order
+    heads: tuple[HeadRow, ...] = ()  # heads measured on labelled events of this canvas
+    notes: tuple[str, ...] = ()  # what could not be measured, and why
+    # what a ranking by the truth reaches on the same requests; None where the truth is not known
     ceiling: ScoredRow | None = None
-    row: str | None = None
-    label: str | None = None
+    row: str | None = None  # the row whose candidates were ranked; None = the whole canvas
+    label: str | None = None  # what was called positive of that row; None = the canvas's metric
 
     @property
     def subject(self) -> str:
@@ -241,14 +178,11 @@ class EvaluationReport:
     def to_json(self) -> str:
         """Return everything, the per-request frame included, as JSON that `from_json` reads back."""
         plain = {name: value for name, value in vars(self).items() if name not in _PARTS}
+        rows = {name: [asdict(row) for row in getattr(self, name)] for name in _ROWS}
         content = {
             "format": FORMAT,
             **plain,
-            "rows": [asdict(row) for row in self.rows],
-            "differences": [asdict(row) for row in self.differences],
-            "slices": [asdict(row) for row in self.slices],
-            "windows": [asdict(row) for row in self.windows],
-            "heads": [asdict(row) for row in self.heads],
+            **rows,
             "notes": list(self.notes),
             "ceiling": None if self.ceiling is None else asdict(self.ceiling),
             "requests": self.requests.to_dict(as_series=False),
@@ -267,13 +201,13 @@ class EvaluationReport:
             if content.pop("format") != FORMAT:
                 raise IntegrityError("an evaluation report of another format; evaluate again")
             parts: dict[str, Any] = {
-                "rows": tuple(_scored(row) for row in content.pop("rows")),
-                "differences": tuple(_difference(row) for row in content.pop("differences")),
-                "slices": tuple(_slice(row) for row in content.pop("slices")),
+                "rows": tuple(ScoredRow(**_read(row, "metrics")) for row in content.pop("rows")),
+                "differences": tuple(Difference(**_read(row, "metrics")) for row in content.pop("differences")),
+                "slices": tuple(SliceRow(**_read(row, "metrics", "differences")) for row in content.pop("slices")),
                 "windows": tuple(WindowRow(**_read(row, "metrics")) for row in content.pop("windows")),
                 "heads": tuple(HeadRow(**_read(row, "metrics")) for row in content.pop("heads")),
                 "notes": tuple(content.pop("notes")),
-                "ceiling": None if (row := content.pop("ceiling")) is None else _scored(row),
+                "ceiling": None if (row := content.pop("ceiling")) is None else ScoredRow(**_read(row, "metrics")),
                 "requests": pl.DataFrame(content.pop("requests"), infer_schema_length=None),
             }
             return cls(**content, **parts)
@@ -290,11 +224,11 @@ class EvaluationReport:
         """
         found: dict[str, float] = {}
         for name, interval in self.result.metrics.items():
-            found |= _flat(f"{self.canvas}/{name}", interval)
+            found |= flat_interval(f"{self.canvas}/{name}", interval)
         found |= {f"{self.canvas}/{name}": value for name, value in self.result.coverage.items()}
         for difference in self.differences:
             for name, interval in difference.metrics.items():
-                found |= _flat(f"{self.canvas}/{name}/minus={difference.baseline}", interval)
+                found |= flat_interval(f"{self.canvas}/{name}/minus={difference.baseline}", interval)
         for row in self.slices:
             if not row.small:
                 for name, interval in row.metrics.items():
@@ -303,33 +237,19 @@ class EvaluationReport:
             found[f"{self.canvas}/reward_fingerprint"] = float(int(self.reward.rpartition(":")[2], 16))
         for head in self.heads:
             for name, interval in head.metrics.items():
-                found |= _flat(f"{self.canvas}/{name}/head={head.head}", interval)
+                found |= flat_interval(f"{self.canvas}/{name}/head={head.head}", interval)
         return found
 
 
-_PARTS = ("rows", "differences", "slices", "windows", "heads", "notes", "ceiling", "requests")
+_ROWS = ("rows", "differences", "slices", "windows", "heads")
+_PARTS = (*_ROWS, "notes", "ceiling", "requests")
 
 
-def _flat(name: str, interval: Interval) -> dict[str, float]:
+def flat_interval(name: str, interval: Interval) -> dict[str, float]:
+    """Return an interval as three flat metrics: its value, `/low` and `/high`."""
     return {name: interval.value, f"{name}/low": interval.low, f"{name}/high": interval.high}
-
-
-def _intervals(content: dict[str, Any]) -> dict[str, Interval]:
-    return {name: Interval(*ends) for name, ends in content.items()}
-
-
-def _scored(content: dict[str, Any]) -> ScoredRow:
-    return ScoredRow(content["name"], _intervals(content["metrics"]), content["coverage"])
-
-
-def _difference(content: dict[str, Any]) -> Difference:
-    return Difference(**_read(content, "metrics"))
-
-
-def _slice(content: dict[str, Any]) -> SliceRow:
-    return SliceRow(**_read(content, "metrics", "differences"))
 
 
 def _read(content: dict[str, Any], *names: str) -> dict[str, Any]:
     """Return the content with intervals under some names."""
-    return content | {name: _intervals(content[name]) for name in names}
+    return content | {name: {metric: Interval(*ends) for metric, ends in content[name].items()} for name in names}

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 import polars as pl
@@ -19,7 +20,7 @@ from playbill.datasets.examples.labelled import NAME_END
 from playbill.definitions.specs import CanvasSpec, LabelSpec, ResolvedModel, RowSpec
 from playbill.errors import ConfigError, StateError, UnknownNameError
 from playbill.evaluation.beside import Beside, chosen
-from playbill.evaluation.canvases.model import CanvasScorer, HeadScorer
+from playbill.evaluation.canvases.model import CanvasScorer
 from playbill.evaluation.cases.build import case_of, held_out
 from playbill.evaluation.cases.case import CandidateRule, EvaluationCase, Fold, RowRule
 from playbill.evaluation.cases.event_log import TRAIN, EvaluationTables, EventLog, TitleOrder, as_frames
@@ -32,6 +33,9 @@ from playbill.ranking.fallbacks import fallback_scores
 from playbill.ranking.page_builder import AS_WRITTEN
 from playbill.tables import Tables
 
+if TYPE_CHECKING:  # it imports torch
+    from playbill.ranking.scoring.scorer import Scorer
+
 CARRIED = ("row", "row_position", "source_title_id", "row_id")
 """What a request of a row carries: everybody knows which row it is, where it is, and what it is about."""
 ABOUT = {"genre": "genre", "character": "character", "watched_title": "title id", "combination": "combination"}
@@ -42,20 +46,13 @@ NO_REPLAY = "a replay goes through a canvas: measure a row under global_time_suc
 
 @dataclass(frozen=True)
 class RowFigure:
-    """One row of a model, and what it is judged by.
+    """One row of a model, and what it is judged by."""
 
-    Args:
-        row: Its definition.
-        label: What it calls positive is what should have been listed first.
-        only: `row_id` of the one generated row that is meant; None = all rows of the name.
-        resolved: The model with the row's candidates and blend on the canvas that the row is scored as.
-        anywhere: Ask at what was played anywhere on the canvas, not in the row alone: where the log shows it seldom.
-    """
-
-    row: RowSpec
-    label: LabelSpec
-    only: str | None
-    resolved: ResolvedModel
+    row: RowSpec  # its definition
+    label: LabelSpec  # what it calls positive is what should have been listed first
+    only: str | None  # `row_id` of the one generated row that is meant; None = all rows of the name
+    resolved: ResolvedModel  # the model with the row's candidates and blend on the canvas that the row is scored as
+    # ask at what was played anywhere on the canvas, not in the row alone: where the log shows it seldom
     anywhere: bool = False
 
     @property
@@ -72,14 +69,10 @@ class RowFigure:
     def of(
         cls, resolved: ResolvedModel, name: str, *, canvas: str | None = None, label: str | None = None
     ) -> RowFigure:
-        """Look a row up.
+        """Look up a row, such as `top_picks`, `genre_rows`, or `genre_rows:Drama` for one of the rows generated.
 
-        Args:
-            resolved: The model.
-            name: Such as `top_picks`, `genre_rows`, or `genre_rows:Drama` for one of the rows that are generated.
-            canvas: Where it is shown (default: its only canvas).
-            label: Of the model (default: that of the head that weighs most in the row's blend; of a row that a policy
-                orders, the metric of its canvas).
+        By default it is judged by the label of the head that weighs most in its blend, and where a policy orders it by
+        the metric of its canvas.
 
         Raises:
             UnknownNameError: The model has no such row or label.
@@ -109,12 +102,6 @@ class RowFigure:
         Targets are held-out events that the log attributes to the row on its canvas and that the label calls positive.
         Each is asked before the first event of its request, also under `leave_one_out`: what was opened in the row
         before the play would name the answer among a few candidates.
-
-        Args:
-            tables: The canonical tables.
-            split: Folds of events, frozen.
-            fold: Which fold is held out.
-            log: Of these tables and folds, where it was made before.
 
         Raises:
             StateError: Nothing held out can be a target of the row.
@@ -180,7 +167,7 @@ class RowFigure:
 
 def evaluate_row(
     figure: RowFigure,
-    scorer: HeadScorer,
+    scorer: Scorer,
     split: Split,
     tables: Tables | EvaluationTables,
     resolved: ResolvedModel,
@@ -194,18 +181,7 @@ def evaluate_row(
 ) -> EvaluationReport:
     """Measure one row: the model by the row's blend or policy, and baselines, over the row's candidates.
 
-    Args:
-        figure: The row.
-        scorer: The model's heads.
-        split: Folds of events, frozen.
-        tables: The canonical tables, or their frames.
-        resolved: The model's definition.
-        features: Where features come from; None when the model has none.
-        baselines: Other baselines than those of every model and its own.
-        fold: Fold that is held out.
-        judging: Slices, their minimum, and the bootstrap (default: the model's).
-        name: What the model is called in the report.
-        progress: Called after every chunk of requests.
+    Options are those of `evaluate`; slices and their minimum are by default the model's.
 
     Raises:
         ConfigError: The protocol is a replay, which goes through the requests of a canvas.
@@ -235,11 +211,7 @@ def evaluate_row(
 class RowPolicy:
     """A row that a policy orders, as it is served: what the policy scores alike stands in the model's own order.
 
-    Args:
-        case: The row's requests.
-        policy: Its registered name.
-        ties: The model on the row's canvas; None = equal scores stay equal, as in a chart.
-        canvas: That canvas.
+    `ties` is the model on `canvas`, that of the row; None = equal scores stay equal, as in a chart.
     """
 
     def __init__(self, case: EvaluationCase, policy: str, ties: ScoreFunction | None, canvas: str) -> None:
@@ -316,11 +288,7 @@ def _with_source(events: pl.DataFrame, row: RowSpec) -> pl.DataFrame:
 
 
 def _ranked_by(
-    figure: RowFigure,
-    case: EvaluationCase,
-    scorer: HeadScorer,
-    resolved: ResolvedModel,
-    features: MemberFeatures | None,
+    figure: RowFigure, case: EvaluationCase, scorer: Scorer, resolved: ResolvedModel, features: MemberFeatures | None
 ) -> ScoreFunction:
     """Return what orders the row."""
     row = figure.row

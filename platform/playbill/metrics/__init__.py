@@ -19,14 +19,12 @@ from playbill.metrics.comparisons import SeedInterval, adjust_p, relative_interv
 from playbill.metrics.probabilities import Reliability, auc, ece, log_loss, reliability
 from playbill.metrics.ranking import (
     average_precision,
-    average_precision_of_ranks,
     coverage,
     hit_rate,
     mrr,
     ndcg,
     recall,
     refuse_sampled,
-    relevance_from_lists,
     relevance_from_ranks,
     require_whole_catalogue,
 )
@@ -42,7 +40,6 @@ __all__ = [
     "adjust_p",
     "auc",
     "average_precision",
-    "average_precision_of_ranks",
     "calibration",
     "coverage",
     "ece",
@@ -61,7 +58,6 @@ __all__ = [
     "recall",
     "refuse_sampled",
     "relative_interval",
-    "relevance_from_lists",
     "relevance_from_ranks",
     "reliability",
     "require_whole_catalogue",

@@ -35,9 +35,7 @@ def self_information(members_of_title: Counts, members: int) -> Floats64:
     I(t) = -log2(p(t)), p(t) = (members who played t + 1) / (members + 2). The added counts (Laplace) keep a title that
     nobody played finite; range (0, log2(members + 2)].
 
-    Args:
-        members_of_title: [T] distinct members who played each title, as known before the requests.
-        members: Members in all.
+    `members_of_title` [T] are distinct members who played each title before the requests, `members` those in all.
     """
     counts = np.asarray(members_of_title, dtype=np.float64)
     if counts.size and (counts.min() < 0 or counts.max() > members):
@@ -53,10 +51,7 @@ def novelty(lists: Indices, information: Floats64, k: int) -> Floats64:
     less popular, not better: read it beside accuracy. Source: Zhou et al., "Solving the apparent diversity-accuracy
     dilemma of recommender systems", PNAS 2010; Castells, Vargas and Wang, DDR 2011.
 
-    Args:
-        lists: [N, K] title columns, -1 = empty place.
-        information: [T] from `self_information`.
-        k: Cut-off, at most K.
+    Lists are [N, K >= k] title columns, -1 = empty place; `information` [T] is that of `self_information`.
     """
     head = lists[:, :k]
     filled = head >= 0
@@ -76,9 +71,7 @@ def inverse_popularity(plays: Counts, gamma: float = DEFAULT_GAMMA) -> Floats64:
     missing-not-at-random implicit feedback", RecSys 2018: the propensity of an observed play grows as
     n^((gamma + 1) / 2) when exposure follows popularity as n^gamma.
 
-    Args:
-        plays: [T] plays of each title before the requests.
-        gamma: How steeply exposure follows popularity; -1 gives equal weights. Yang et al. try 1.5 to 3.
+    `plays` [T] are those before the requests; gamma -1 gives equal weights, Yang et al. try 1.5 to 3.
     """
     counts = np.maximum(np.asarray(plays, dtype=np.float64), 1.0)
     weights: Floats64 = (counts / counts.max(initial=1.0)) ** (-(gamma + 1.0) / 2.0)
@@ -93,12 +86,8 @@ def popularity_debiased_ndcg(ranks: Indices, rows: Indices, weights: Floats64, n
     is sum w / log2(rank + 1) over sum w: the self-normalised estimator of Yang et al., RecSys 2018. Range [0, 1].
     With equal weights it is `ndcg`.
 
-    Args:
-        ranks: [M] rank of each target, from `target_ranks`; 0 = no candidate.
-        rows: [M] request of each target, ascending.
-        weights: [M] weight of each target, `inverse_popularity(plays)[titles]`.
-        n: Number of requests N, each with at least one target.
-        k: Cut-off.
+    Targets are [M], with `rows` ascending, ranks from `target_ranks` (0 = no candidate) and weights
+    `inverse_popularity(plays)[titles]`; each of the `n` requests has at least one.
     """
     if np.bincount(rows, minlength=n).min(initial=1) < 1:
         raise ValueError("every request needs at least one target")
@@ -123,17 +112,10 @@ def genre_shares(genres: npt.NDArray[Any]) -> Floats64:
 
 
 def genre_mix(rows: Indices, titles: Indices, shares: Floats64, n: int, weights: Floats64 | None = None) -> Floats64:
-    """Give p(g | member): the weighted mean of the genre shares of what each request's member has played.
+    """Return p(g | member) [N, G]: the weighted mean of the genre shares of what each request's member has played.
 
-    Args:
-        rows: [M] request of each played title.
-        titles: [M] title column of each.
-        shares: [T, G] from `genre_shares`.
-        n: Number of requests N.
-        weights: [M] weight of each play, such as its recency; None = equal.
-
-    Returns:
-        [N, G] rows that add up to 1; NaN where nothing with a genre was played.
+    Plays are [M] pairs of request and title column, weighted by their recency, say; `shares` [T, G] are those of
+    `genre_shares`. Rows add up to 1; NaN where nothing with a genre was played.
     """
     weight = np.ones(rows.size) if weights is None else weights
     mix = np.empty((n, shares.shape[1]))
@@ -151,12 +133,8 @@ def calibration(lists: Indices, shares: Floats64, mix: Floats64, k: int, alpha: 
     of the first k places. Range [0, -ln alpha]; 0 = same mix, lower is better. NaN where the member's mix is unknown
     or no listed title has a genre. Source: Steck, "Calibrated recommendations", RecSys 2018.
 
-    Args:
-        lists: [N, K] title columns, -1 = empty place.
-        shares: [T, G] from `genre_shares`.
-        mix: [N, G] from `genre_mix`.
-        k: Cut-off, at most K.
-        alpha: Smoothing, in (0, 1).
+    Lists are [N, K >= k] title columns, -1 = empty place; `shares` and `mix` are of `genre_shares` and `genre_mix`;
+    alpha in (0, 1) smooths.
     """
     if not 0.0 < alpha < 1.0:
         raise ValueError(f"alpha must lie between 0 and 1, got {alpha}")

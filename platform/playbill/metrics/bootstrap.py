@@ -20,12 +20,9 @@ from playbill.arrays import Floats64, Indices
 
 DEFAULT_RESAMPLES = 2_000
 DEFAULT_LEVEL = 0.95
-_CELLS_AT_ONCE = 4_000_000
-"""Draw counts held at a time: 32 MB."""
-_COLUMNS_AT_ONCE = 64
-"""Statistics drawn together, at least: each time the members are drawn anew."""
-_SUMS_AT_ONCE = 4_000_000
-"""Sums by member held at a time: 64 MB with their weights."""
+_CELLS_AT_ONCE = 4_000_000  # draw counts held at a time: 32 MB
+_COLUMNS_AT_ONCE = 64  # statistics drawn together, at least: each time the members are drawn anew
+_SUMS_AT_ONCE = 4_000_000  # sums by member held at a time: 64 MB with their weights
 
 
 class Interval(NamedTuple):
@@ -43,32 +40,19 @@ class Interval(NamedTuple):
 
 @dataclass(frozen=True)
 class MemberBootstrap:
-    """Draws of members, shared by every statistic of one evaluation.
+    """Draws of members, shared by every statistic of one evaluation."""
 
-    Args:
-        members: [N] member of each request, dense codes from 0.
-        resamples: Number of draws R.
-        seed: Same seed and members, same draws.
-        level: Share of draws inside an interval.
-    """
-
-    members: Indices
-    resamples: int = DEFAULT_RESAMPLES
-    seed: int = 0
-    level: float = DEFAULT_LEVEL
+    members: Indices  # [N] member of each request, dense codes from 0
+    resamples: int = DEFAULT_RESAMPLES  # number of draws R
+    seed: int = 0  # same seed and members, same draws
+    level: float = DEFAULT_LEVEL  # share of draws inside an interval
 
     def intervals(self, values: Floats64, weights: Floats64 | None = None) -> list[Interval]:
-        """Give the mean over requests of each column, with its interval.
+        """Return the mean over requests of each column, with its interval; memory is bounded: draws come in pieces.
 
-        Memory is bounded: the [R, members] draw counts are made in pieces.
-
-        Args:
-            values: [N, C] one column per statistic; NaN = this request does not belong to that statistic
-                (a slice). A difference of two models is a column like any other.
-            weights: [N, C], at least 0: the mean becomes sum(w v) / sum(w), and is drawn as that ratio. None = equal.
-
-        Returns:
-            C intervals. A column without any request gives NaN throughout.
+        Values are [N, C], a column per statistic, NaN where a request does not belong to it (a slice); a difference of
+        two models is a column like any other. With `weights` [N, C] >= 0 the mean is sum(w v) / sum(w), and is drawn as
+        that ratio. A column without any request gives NaN throughout.
         """
         return [one for block in self._blocks(values, weights) for one in self._intervals(*block)]
 
@@ -85,31 +69,19 @@ class MemberBootstrap:
         least 2 / (R + 1). It agrees with `intervals`: p < 1 - level where the interval leaves zero out, up to the
         added draw. Source: Efron and Tibshirani 1993, chapter 15.4; the added one: Davison and Hinkley 1997, 4.2.
 
-        Args:
-            values: [N, C] paired differences, as for `intervals`.
-            weights: [N, C] as for `intervals`.
-
-        Returns:
-            [C] p-values, NaN for a column without any request. Adjust them with `adjust_p` when there are several.
+        Values are [N, C] paired differences; NaN for a column without any request. Adjust them with `adjust_p` when
+        there are several.
         """
         found = [_p_values(means) for _, means in self._blocks(values, weights)]
         return np.concatenate(found) if found else np.empty(0)
 
     def variance(self, values: Floats64) -> float:
-        """Give the bootstrap variance of the mean over requests of one statistic.
-
-        Args:
-            values: [N] a metric per request.
-        """
+        """Return the bootstrap variance of the mean over requests of one statistic [N]."""
         (_, means), *_ = self._blocks(values[:, None], None)
         return float(np.var(means[:, 0], ddof=1))
 
     def totals(self, values: Floats64) -> Floats64:
-        """Return [R, C] column sums over the requests of drawn members: what any ratio of sums is drawn from.
-
-        Args:
-            values: [N, C], no NaN.
-        """
+        """Return [R, C] column sums over the requests of drawn members: what any ratio of sums is drawn from."""
         return self._draw(self._by_member(values))
 
     def _blocks(self, values: Floats64, weights: Floats64 | None) -> Iterator[tuple[Floats64, Floats64]]:
@@ -162,14 +134,7 @@ class MemberBootstrap:
 def member_bootstrap(
     members: Indices, values: Floats64, *, resamples: int = DEFAULT_RESAMPLES, seed: int = 0
 ) -> Interval:
-    """Give one statistic's mean and 95 % interval.
-
-    Args:
-        members: [N] member of each request, dense codes from 0.
-        values: [N] a metric per request, or the paired difference of two.
-        resamples: Number of draws.
-        seed: Same seed, same draws.
-    """
+    """Return the mean and 95 % interval of one metric per request [N], or of the paired difference of two."""
     return MemberBootstrap(members, resamples, seed).intervals(values[:, None])[0]
 
 

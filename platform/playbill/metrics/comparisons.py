@@ -20,23 +20,14 @@ from playbill.metrics.bootstrap import DEFAULT_LEVEL, DEFAULT_RESAMPLES, Interva
 
 @dataclass(frozen=True)
 class SeedInterval:
-    """A metric over several training seeds.
+    """A metric over several training seeds."""
 
-    Args:
-        value: Mean over seeds of the mean over requests.
-        low: Lower end of the interval.
-        high: Upper end of the interval.
-        spread: Standard deviation of the seeds' means (ddof 1).
-        members_error: Standard error that members alone bring.
-        by_seed: [S] each seed's mean over requests.
-    """
-
-    value: float
-    low: float
-    high: float
-    spread: float
-    members_error: float
-    by_seed: tuple[float, ...]
+    value: float  # mean over seeds of the mean over requests
+    low: float  # lower end of the interval
+    high: float  # upper end of the interval
+    spread: float  # standard deviation of the seeds' means (ddof 1)
+    members_error: float  # standard error that members alone bring
+    by_seed: tuple[float, ...]  # [S] each seed's mean over requests
 
     @property
     def interval(self) -> Interval:
@@ -62,12 +53,8 @@ def seed_interval(
     Sources: Satterthwaite, "An approximate distribution of estimates of variance components", Biometrics 1946;
     why seeds belong in: Bouthillier et al., "Accounting for variance in machine learning benchmarks", MLSys 2021.
 
-    Args:
-        members: [N] member of each request, dense codes from 0.
-        values: [S, N] one row per training seed over the same requests, at least two rows, no NaN.
-        resamples: Bootstrap draws for the members' part.
-        seed: Seed of those draws.
-        level: Share of intervals that hold the truth.
+    `members` [N] are dense codes from 0; `values` [S, N] have a row per training seed over the same requests, at least
+    two, and no NaN.
 
     Raises:
         ValueError: Fewer than two seeds, or shapes that do not match.
@@ -112,16 +99,8 @@ def relative_interval(
     Sources: delta method for ratios under clustered requests: Deng, Knoblich and Lu, KDD 2018; seeds as in
     `playbill.metrics.comparisons`.
 
-    Args:
-        members: [N] member of each request, dense codes from 0.
-        ours: [S, N] values, one row per training seed over the same requests.
-        theirs: [S, N] those of the other system.
-        resamples: Draws of members.
-        seed: Of those draws.
-        level: Share of intervals that hold the truth.
-
-    Returns:
-        NaN throughout where the other system's mean is 0.
+    `ours` and `theirs` are [S, N], one row per training seed over the same requests; NaN throughout where the other
+    system's mean is 0.
 
     Raises:
         ValueError: Shapes do not match.
@@ -155,9 +134,8 @@ def adjust_p(p: npt.ArrayLike, method: Method = "holm") -> Floats64:
     Sources: Holm, "A simple sequentially rejective multiple test procedure", Scand. J. Statistics 1979; Benjamini and
     Hochberg, "Controlling the false discovery rate", JRSS B 1995.
 
-    Args:
-        p: [C] p-values in [0, 1]. NaN (a comparison without data) stays NaN and does not count.
-        method: `holm` for gates and claims, `benjamini_hochberg` for looking through many slices.
+    P-values are [C] in [0, 1]; NaN (a comparison without data) stays NaN and does not count. `holm` is for gates and
+    claims, `benjamini_hochberg` for looking through many slices.
 
     Raises:
         ValueError: A p-value lies outside [0, 1], or the method is unknown.

@@ -11,7 +11,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from playbill.arrays import Floats64
+from playbill.arrays import Floats64, Ints64
 from playbill.errors import DataError, Problem
 
 Array = npt.NDArray[Any]
@@ -28,10 +28,7 @@ def auc(scores: Array, labels: Array, weights: Array | None = None) -> float:
     [0, 1], 0.5 = chance; NaN when one of the two kinds is missing. O(N log N). Source: Hanley and McNeil,
     "The meaning and use of the area under a ROC curve", Radiology 1982.
 
-    Args:
-        scores: [N] any monotone score.
-        labels: [N] 0 or 1.
-        weights: [N] at least 0.
+    Scores [N] may be any monotone ones.
 
     Raises:
         DataError: A score, label or weight is not usable.
@@ -64,23 +61,14 @@ def log_loss(probabilities: Array, labels: Array, weights: Array | None = None) 
 
 @dataclass(frozen=True)
 class Reliability:
-    """A reliability table: predicted against observed, bin by bin. Empty bins are left out.
+    """A reliability table: predicted against observed, bin by bin. Empty bins are left out."""
 
-    Args:
-        low: [B] smallest prediction in the bin.
-        high: [B] largest prediction in the bin.
-        rows: [B] rows in it.
-        weight: [B] their weight.
-        predicted: [B] mean prediction.
-        observed: [B] share of positives.
-    """
-
-    low: Floats64
-    high: Floats64
-    rows: npt.NDArray[np.int64]
-    weight: Floats64
-    predicted: Floats64
-    observed: Floats64
+    low: Floats64  # [B] smallest prediction in the bin
+    high: Floats64  # [B] largest prediction in the bin
+    rows: Ints64
+    weight: Floats64  # [B] their weight
+    predicted: Floats64  # [B] mean prediction
+    observed: Floats64  # [B] share of positives
 
     @property
     def ece(self) -> float:
@@ -109,13 +97,6 @@ def reliability(
     [0, 1] evenly. Source: Nguyen and O'Connor, "Posterior calibration and exploratory analysis for natural language
     processing models", EMNLP 2015 (equal mass); Guo et al., "On calibration of modern neural networks", ICML 2017
     (equal width).
-
-    Args:
-        probabilities: [N] in [0, 1].
-        labels: [N] 0 or 1.
-        bins: Number of bins B, at least 1.
-        binning: Where the bins are cut.
-        weights: [N] at least 0.
 
     Raises:
         DataError: A probability lies outside [0, 1], or a label or weight is not usable.
@@ -155,7 +136,7 @@ def ece(
     return reliability(probabilities, labels, bins=bins, binning=binning, weights=weights).ece
 
 
-def _bin_of(p: Floats64, bins: int, binning: Binning) -> npt.NDArray[np.int64]:
+def _bin_of(p: Floats64, bins: int, binning: Binning) -> Ints64:
     """[N] bin of each prediction; equal predictions share a bin."""
     if binning == "equal_width":
         return np.minimum((p * bins).astype(np.int64), bins - 1)

@@ -4,7 +4,7 @@ Axis letters: N requests, K places in a list, M (request, target) pairs. Every m
 True where the title in that place is one of the request's targets. A request may have several targets.
 The list is the request's whole candidate set cut after K places; nothing is sampled.
 
-Guards that keep a metric the metric of its name: over the whole catalogue, never over a sample of titles.
+Guards keep a metric that of its name: over the whole catalogue, never over a sample of titles.
 """
 
 from __future__ import annotations
@@ -18,39 +18,11 @@ from playbill.metrics.topk import NOT_RANKED
 
 
 def relevance_from_ranks(ranks: Indices, rows: Indices, n: int, k: int) -> Mask:
-    """Mark the places that targets hold in the first `k`.
-
-    Args:
-        ranks: [M] rank of each target, from `target_ranks`; 0 = no candidate.
-        rows: [M] request of each target.
-        n: Number of requests N.
-        k: Places K.
-
-    Returns:
-        [N, K] relevance.
-    """
+    """Mark the places [N, K] that targets ([M] ranks and requests; rank 0 = no candidate) hold in the first `k`."""
     relevance = np.zeros((n, k), dtype=np.bool_)
     inside = (ranks != NOT_RANKED) & (ranks <= k)
     relevance[rows[inside], ranks[inside] - 1] = True
     return relevance
-
-
-def relevance_from_lists(lists: Indices, rows: Indices, titles: Indices, catalogue: int) -> Mask:
-    """Mark the places of lists that hold a target of their request.
-
-    Args:
-        lists: [N, K] title columns, -1 = empty place.
-        rows: [M] request of each target.
-        titles: [M] title column of each target.
-        catalogue: Number of titles; columns are below it.
-
-    Returns:
-        [N, K] relevance.
-    """
-    request = np.arange(lists.shape[0], dtype=np.int64)[:, None]
-    keys = request * catalogue + lists
-    found: Mask = np.isin(keys, rows * catalogue + titles) & (lists >= 0)
-    return found
 
 
 def hit_rate(relevance: Mask, k: int) -> Floats64:
@@ -68,11 +40,6 @@ def recall(relevance: Mask, targets: Indices, k: int) -> Floats64:
 
     Recall@k = sum_{i<=k} rel_i / |targets|. Range [0, 1]; below 1 when there are more than k targets. Source:
     Herlocker et al., "Evaluating collaborative filtering recommender systems", TOIS 2004.
-
-    Args:
-        relevance: [N, K].
-        targets: [N] number of targets of each request, at least 1.
-        k: Cut-off, at most K.
     """
     share: Floats64 = np.sum(relevance[:, :k], axis=1, dtype=np.float64) / _counts(targets)
     return share
@@ -84,11 +51,6 @@ def ndcg(relevance: Mask, targets: Indices, k: int) -> Floats64:
     DCG@k = sum_{i<=k} rel_i / log2(i + 1); NDCG@k = DCG@k / DCG@k of the best list, which has
     min(k, |targets|) targets in front. Range [0, 1]. With one target at rank r <= k it is 1 / log2(r + 1).
     Source: Järvelin and Kekäläinen, "Cumulated gain-based evaluation of IR techniques", TOIS 2002.
-
-    Args:
-        relevance: [N, K].
-        targets: [N] number of targets of each request, at least 1.
-        k: Cut-off, at most K.
     """
     discounts = 1.0 / np.log2(np.arange(2, k + 2))
     ideal = np.cumsum(discounts)[np.minimum(_counts(targets), k) - 1]
@@ -116,38 +78,13 @@ def average_precision(relevance: Mask, targets: Indices, k: int | None = None) -
     With one target at rank r <= k it is 1 / r, the reciprocal rank. Source: Buckley and Voorhees, "Evaluating
     evaluation measure stability", SIGIR 2000; the cut-off and its denominator as in trec_eval's successors.
 
-    Args:
-        relevance: [N, K].
-        targets: [N] number of targets of each request, at least 1.
-        k: Cut-off, at most K; None = all K places, and every target in the denominator (see
-            `average_precision_of_ranks` for the whole catalogue).
+    Without a cut-off it is over all K places, with every target in the denominator.
     """
     head = relevance if k is None else relevance[:, :k]
     found = np.cumsum(head, axis=1, dtype=np.float64)
     precision = np.where(head, found / np.arange(1, head.shape[1] + 1), 0.0)
     wanted = _counts(targets) if k is None else np.minimum(_counts(targets), k)
     share: Floats64 = precision.sum(axis=1) / wanted
-    return share
-
-
-def average_precision_of_ranks(ranks: Indices, rows: Indices, n: int) -> Floats64:
-    """Average precision over the whole catalogue, from the targets' ranks; no [N, T] array is made.
-
-    AP = (1 / |targets|) sum over targets in order of rank of (targets up to this one) / rank. A target that was no
-    candidate (rank 0) adds nothing and stays in the denominator. Range [0, 1]. Source: as `average_precision`.
-
-    Args:
-        ranks: [M] rank of each target, from `target_ranks`.
-        rows: [M] request of each target.
-        n: Number of requests N, each with at least one target.
-    """
-    counts = _counts(np.bincount(rows, minlength=n).astype(np.int64))
-    listed = ranks != NOT_RANKED
-    order = np.lexsort((ranks[listed], rows[listed]))
-    row, rank = rows[listed][order], ranks[listed][order]
-    starts = np.searchsorted(row, np.arange(n))
-    found = np.arange(row.size) - starts[row] + 1
-    share: Floats64 = np.bincount(row, weights=found / rank, minlength=n) / counts
     return share
 
 
@@ -158,10 +95,7 @@ def coverage(lists: Indices, k: int, catalogue: int) -> float:
     compare only over the same requests. Source: Ge, Delgado-Battenfeld and Jannach, "Beyond accuracy:
     evaluating recommender systems by coverage and serendipity", RecSys 2010.
 
-    Args:
-        lists: [N, K] title columns, -1 = empty place.
-        k: Cut-off, at most K.
-        catalogue: Number of titles T.
+    Lists are [N, K >= k] title columns, -1 = empty place.
     """
     head = lists[:, :k]
     return float(np.unique(head[head >= 0]).size / catalogue) if catalogue else 0.0
@@ -185,11 +119,7 @@ def refuse_sampled(metric: str) -> str:
 
 
 def require_whole_catalogue(ranked: Mask, offered: Mask) -> None:
-    """Check that everything a canvas may show takes part in a ranking.
-
-    Args:
-        ranked: [N, T] titles that were ranked.
-        offered: [N, T] titles that the canvas may show to these requests.
+    """Check that everything a canvas may show ([N, T]) takes part in a ranking ([N, T]).
 
     Raises:
         ComparisonError: Titles on offer were left out of the ranking; names how many requests, and the first.

@@ -17,14 +17,10 @@ from playbill.arrays import Indices, Mask
 
 Scores = npt.NDArray[np.floating[Any]]
 
-BLOCKS = 128
-"""Parts of a row whose best entries bound the list's last one."""
-FEW = 8
-"""Entries for each place that a row may have from the bound on, to be sorted as a whole."""
-NOT_LISTED = -1
-"""Fills a list that has fewer candidates than places."""
-NOT_RANKED = 0
-"""Rank of a title that was no candidate."""
+BLOCKS = 128  # parts of a row whose best entries bound the list's last one
+FEW = 8  # entries for each place that a row may have from the bound on, to be sorted as a whole
+NOT_LISTED = -1  # fills a list that has fewer candidates than places
+NOT_RANKED = 0  # rank of a title that was no candidate
 
 
 def top_k(scores: Scores, k: int, candidates: Mask | None = None) -> Indices:
@@ -34,13 +30,8 @@ def top_k(scores: Scores, k: int, candidates: Mask | None = None) -> Indices:
     are sorted. Rows with many of them are partitioned; the entries at the k-th value are taken from the left.
     Time O(N T), extra memory about one copy of `scores`.
 
-    Args:
-        scores: [N, T], any float type, no NaN; infinities are allowed.
-        k: Places in a list, at least 1. May exceed T.
-        candidates: [N, T], False = never listed. None = everything may be listed.
-
-    Returns:
-        [N, k] column indices, `NOT_LISTED` (-1) where a row has fewer than `k` candidates.
+    Scores are [N, T] without NaN (infinities are allowed); `candidates` [N, T] are what may be listed, None = all.
+    Returns [N, k] columns, `NOT_LISTED` (-1) where a row has fewer than `k` candidates.
 
     Raises:
         ValueError: The shapes differ, `k` is not positive, or a candidate's score is NaN.
@@ -76,14 +67,8 @@ def _lists(masked: Scores, k: int) -> Indices:
 def target_ranks(scores: Scores, rows: Indices, titles: Indices, candidates: Mask | None = None) -> Indices:
     """Rank given titles among the candidates of their request; 1 is best, ties by column ascending.
 
-    Args:
-        scores: [N, T], no NaN among candidates.
-        rows: [M] request of each target.
-        titles: [M] column of each target.
-        candidates: [N, T], False = not in the list. None = everything is.
-
-    Returns:
-        [M] ranks in [1, T]; `NOT_RANKED` (0) where the target is no candidate itself.
+    Targets are [M], with the request `rows` and the column `titles` of each; `candidates` as in `top_k`. Ranks lie in
+    [1, T]; `NOT_RANKED` (0) where the target is no candidate itself.
 
     Raises:
         ValueError: The shapes differ, or a candidate's score is NaN.
@@ -105,15 +90,7 @@ def _ranks(masked: Scores, rows: Indices, titles: Indices) -> Indices:
 
 
 def ranks_within(values: Scores, groups: Indices) -> Indices:
-    """Rank values among those of their own group; 1 is best, equal values in their order.
-
-    Args:
-        values: [P], no NaN.
-        groups: [P] group of each, ascending.
-
-    Returns:
-        [P] ranks from 1.
-    """
+    """Return [P] ranks of values (no NaN) within their groups (ascending); 1 is best, equal values in their order."""
     order = np.lexsort((-values, groups))
     sizes = np.unique(groups, return_counts=True)[1]
     place = np.arange(len(groups)) - np.repeat(np.cumsum(sizes) - sizes, sizes)

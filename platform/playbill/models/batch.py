@@ -73,22 +73,14 @@ def _convert(values: Any, dtype: torch.dtype, device: torch.device | str) -> Any
 class HistoryBatch(Arrays):
     """Events of B members, oldest first, right-padded to L. Everything here is known before the request."""
 
-    title: Tensor
-    """[B, L] title index."""
-    actions: Tensor
-    """[B, L] bit set of actions: bit i = action i of the encoder."""
-    canvas: Tensor
-    """[B, L] index."""
-    device: Tensor
-    """[B, L] index."""
-    language: Tensor
-    """[B, L] index."""
-    gap: Tensor
-    """[B, L] bucket of the time since the event before; 0 = first or unknown."""
-    duration: Tensor
-    """[B, L] bucket of the time watched; 0 = unknown."""
-    length: Tensor
-    """[B] number of events that are not padding."""
+    title: Tensor  # [B, L] title index
+    actions: Tensor  # [B, L] bit set of actions: bit i = action i of the encoder
+    canvas: Tensor  # [B, L] index
+    device: Tensor  # [B, L] index
+    language: Tensor  # [B, L] index
+    gap: Tensor  # [B, L] bucket of the time since the event before; 0 = first or unknown
+    duration: Tensor  # [B, L] bucket of the time watched; 0 = unknown
+    length: Tensor  # [B] number of events that are not padding
 
     DTYPES: ClassVar[Mapping[str, torch.dtype]] = {
         name: INT for name in ("title", "actions", "canvas", "device", "language", "gap", "duration", "length")
@@ -99,50 +91,26 @@ class HistoryBatch(Arrays):
 class ContextBatch(Arrays):
     """N requests. Row n reads state `state[n]`, which has seen only events before that request."""
 
-    state: Tensor
-    """[N] flat index into the [B, L + 1] states: `b * (L + 1) + number of events seen`."""
-    canvas: Tensor
-    """[N] index; 0 = a canvas the model does not know."""
-    country: Tensor
-    """[N] index."""
-    device: Tensor
-    """[N] index."""
-    language: Tensor
-    """[N] index."""
-    hour_of_week: Tensor
-    """[N] 0 = unknown, else 1 + hour of the week (1 to 168)."""
-    source_title: Tensor
-    """[N] title index; 0 = the canvas has none."""
-    query_grams: Tensor
-    """[G] gram ids of all queries, flat."""
-    query_offsets: Tensor
-    """[N] start of each row's grams; an empty bag = no query."""
-    numeric: Tensor
-    """[N, Fm] member and request features; nan = missing."""
-    categorical: Tensor
-    """[N, Cm] indices of categorical member and request features."""
-    snapshot: Tensor
-    """[N] index into `TitleInputs.snapshots`."""
-    row: Tensor
-    """[N] name of the row; 0 = none, or unknown."""
-    row_position: Tensor
-    """[N] bucket of the row's place on the page; 0 = unknown."""
-    by_name: Tensor
-    """[N] 1 where the name of the source title stands for the query."""
+    state: Tensor  # [N] flat index into the [B, L + 1] states: `b * (L + 1) + number of events seen`
+    canvas: Tensor  # [N] index; 0 = a canvas the model does not know
+    country: Tensor  # [N] index
+    device: Tensor  # [N] index
+    language: Tensor  # [N] index
+    hour_of_week: Tensor  # [N] 0 = unknown, else 1 + hour of the week (1 to 168)
+    source_title: Tensor  # [N] title index; 0 = the canvas has none
+    query_grams: Tensor  # [G] gram ids of all queries, flat
+    query_offsets: Tensor  # [N] start of each row's grams; an empty bag = no query
+    numeric: Tensor  # [N, Fm] member and request features; nan = missing
+    categorical: Tensor  # [N, Cm] indices of categorical member and request features
+    snapshot: Tensor  # [N] index into `TitleInputs.snapshots`
+    row: Tensor  # [N] name of the row; 0 = none, or unknown
+    row_position: Tensor  # [N] bucket of the row's place on the page; 0 = unknown
+    by_name: Tensor  # [N] 1 where the name of the source title stands for the query
 
     DTYPES: ClassVar[Mapping[str, torch.dtype]] = {
-        "state": INT,
-        "canvas": INT,
-        "country": INT,
-        "device": INT,
-        "language": INT,
-        "hour_of_week": INT,
-        "source_title": INT,
-        "query_grams": INT,
-        "query_offsets": INT,
+        **dict.fromkeys(("state", "canvas", "country", "device", "language", "hour_of_week", "source_title"), INT),
+        **dict.fromkeys(("query_grams", "query_offsets", "categorical", "snapshot"), INT),
         "numeric": FLOAT,
-        "categorical": INT,
-        "snapshot": INT,
     }
     LATER: ClassVar[tuple[str, ...]] = ("row", "row_position", "by_name")
     """Fields that arrays may lack: no request says any."""
@@ -167,14 +135,10 @@ class NegativeBatch(Arrays):
     Letters: S titles drawn for the batch, C titles shown in a row's own request.
     """
 
-    title: Tensor
-    """[S] drawn titles, with repeats."""
-    expected: Tensor
-    """[S] how often each was to be expected in the draw."""
-    usable: Tensor
-    """[N, S] whether the row may be told apart from it."""
-    shown: Tensor
-    """[N, C] titles of the row's own request; 0 = none."""
+    title: Tensor  # [S] drawn titles, with repeats
+    expected: Tensor  # [S] how often each was to be expected in the draw
+    usable: Tensor  # [N, S] whether the row may be told apart from it
+    shown: Tensor  # [N, C] titles of the row's own request; 0 = none
 
     DTYPES: ClassVar[Mapping[str, torch.dtype]] = {"title": INT, "expected": FLOAT, "usable": BOOL, "shown": INT}
 
@@ -183,12 +147,10 @@ class NegativeBatch(Arrays):
 class TargetBatch(Arrays):
     """What happened in N requests."""
 
-    title: Tensor
-    """[N] title index the labels are about; a row with 0 trains nothing."""
+    title: Tensor  # [N] title index the labels are about; a row with 0 trains nothing
     labels: dict[str, Tensor]
     """Head name -> [N]; nan = unlabelled. Ranking heads use rows above 0, weighted by the label."""
-    weight: Tensor
-    """[N] weight of the row in every head."""
+    weight: Tensor  # [N] weight of the row in every head
     weights: dict[str, Tensor] = field(default_factory=dict)
     """Head name -> [N] weight of the row in that head alone, for some heads."""
     available: Tensor = field(default_factory=lambda: torch.zeros(0, 0, dtype=BOOL))
@@ -224,56 +186,28 @@ class TargetBatch(Arrays):
 class TitleInputs(Arrays):
     """T titles, row 0 = padding."""
 
-    index: Tensor
-    """[T] row of the id table; 0 = none (a title the model was not trained with)."""
-    genres: Tensor
-    """[G] genre indices of all titles, flat."""
-    genre_offsets: Tensor
-    """[T] start of each title's genres."""
-    kind: Tensor
-    """[T] index."""
-    language: Tensor
-    """[T] index of the original language."""
-    release_year: Tensor
-    """[T] bucket."""
-    name_grams: Tensor
-    """[G] gram ids of all names, flat."""
-    name_offsets: Tensor
-    """[T] start of each title's name grams."""
-    synopsis_grams: Tensor
-    """[G] gram ids of all synopses, flat."""
-    synopsis_offsets: Tensor
-    """[T] start of each title's synopsis grams."""
-    age_days: Tensor
-    """[T] days since launch at the moment of training or scoring; nan = unknown, negative = to come."""
-    plays: Tensor
-    """[T] plays in the training data, 0 for a title it has not seen."""
-    has_id: Tensor
-    """[T] whether the id vector may be used (the title has training plays)."""
-    numeric: Tensor
-    """[T, Fs] static features; nan = missing."""
-    categorical: Tensor
-    """[T, Cs] indices of static categorical features."""
-    snapshots: Tensor
-    """[S, T, F] features of titles at S moments; nan = missing."""
+    index: Tensor  # [T] row of the id table; 0 = none (a title the model was not trained with)
+    genres: Tensor  # [G] genre indices of all titles, flat
+    genre_offsets: Tensor  # [T] start of each title's genres
+    kind: Tensor  # [T] index
+    language: Tensor  # [T] index of the original language
+    release_year: Tensor  # [T] bucket
+    name_grams: Tensor  # [G] gram ids of all names, flat
+    name_offsets: Tensor  # [T] start of each title's name grams
+    synopsis_grams: Tensor  # [G] gram ids of all synopses, flat
+    synopsis_offsets: Tensor  # [T] start of each title's synopsis grams
+    age_days: Tensor  # [T] days since launch at the moment of training or scoring; nan = unknown, negative = to come
+    plays: Tensor  # [T] plays in the training data, 0 for a title it has not seen
+    has_id: Tensor  # [T] whether the id vector may be used (the title has training plays)
+    numeric: Tensor  # [T, Fs] static features; nan = missing
+    categorical: Tensor  # [T, Cs] indices of static categorical features
+    snapshots: Tensor  # [S, T, F] features of titles at S moments; nan = missing
 
     DTYPES: ClassVar[Mapping[str, torch.dtype]] = {
-        "index": INT,
-        "genres": INT,
-        "genre_offsets": INT,
-        "kind": INT,
-        "language": INT,
-        "release_year": INT,
-        "name_grams": INT,
-        "name_offsets": INT,
-        "synopsis_grams": INT,
-        "synopsis_offsets": INT,
-        "age_days": FLOAT,
-        "plays": FLOAT,
+        **dict.fromkeys(("index", "genres", "genre_offsets", "kind", "language", "release_year"), INT),
+        **dict.fromkeys(("name_grams", "name_offsets", "synopsis_grams", "synopsis_offsets", "categorical"), INT),
+        **dict.fromkeys(("age_days", "plays", "numeric", "snapshots"), FLOAT),
         "has_id": BOOL,
-        "numeric": FLOAT,
-        "categorical": INT,
-        "snapshots": FLOAT,
     }
 
     @property

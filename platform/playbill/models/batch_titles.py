@@ -14,8 +14,7 @@ from playbill.models.batch import ContextBatch, HistoryBatch, TargetBatch, Title
 from playbill.models.embeddings import bag_sizes
 from playbill.models.title_tower import PreparedTitles
 
-ABOUT_TITLES = ("about", "head")
-"""Fields of a page's rows that are titles, see `rows.FIELDS`."""
+ABOUT_TITLES = ("about", "head")  # fields of a page's rows that are titles, see `rows.FIELDS`
 BAGS = {"genres": "genre_offsets", "name_grams": "name_offsets", "synopsis_grams": "synopsis_offsets"}
 
 Batch = tuple[HistoryBatch, ContextBatch, TargetBatch]

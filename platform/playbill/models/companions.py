@@ -20,10 +20,8 @@ from playbill.arrays import Floats32, Ints64
 from playbill.models.ease import DEFAULT_PENALTY, SOLVED, binary_plays, solve_most_played
 from playbill.models.strongest import largest_of_rows
 
-TRUSTED_PLAYS = 20.0
-"""Members at which what is played beside a title counts seven tenths of what it does in the end."""
-SHRINKAGE = 20.0
-"""Members that a cosine must overcome, as in `item_knn`."""
+TRUSTED_PLAYS = 20.0  # members at which what is played beside a title counts seven tenths of what it does in the end
+SHRINKAGE = 20.0  # members that a cosine must overcome, as in `item_knn`
 SOURCES_AT_ONCE = 256
 
 
@@ -48,13 +46,7 @@ class Companions(nn.Module):
 
     @torch.no_grad()
     def fit(self, title: Ints64, member: Ints64, solved: int = SOLVED) -> None:
-        """Learn from the training part of a log.
-
-        Args:
-            title: [E] title of every event, 0 = none.
-            member: [E] any number of the member.
-            solved: Titles that EASE is solved for, the most played ones.
-        """
+        """Learn from events [E] of the training part, title 0 = none; EASE is solved for the `solved` most played."""
         if not self.keep:
             return
         plays = binary_plays(title, member, len(self.title))
@@ -80,12 +72,7 @@ class Companions(nn.Module):
     def _keep(self, sources: Ints64, trust: Floats32, sizes: Ints64, column: Ints64, value: Floats32) -> None:
         """Keep the largest links of some titles, of whom all other titles have 0.
 
-        Args:
-            sources: [S].
-            trust: [T].
-            sizes: [S] titles that have a value, of each source.
-            column: [P] those titles, source after source.
-            value: [P] what speaks for them.
+        `trust` is [T]; each of the [S] sources has `sizes` titles with a `value`, [P] source after source.
         """
         row, count = np.repeat(np.arange(len(sources)), sizes), len(self.title) - 1
         mean = np.bincount(row, value, len(sources)) / count
@@ -101,11 +88,9 @@ class Companions(nn.Module):
         self.title[sources], self.link[sources] = torch.from_numpy(title), torch.from_numpy(link)
 
     def links(self, sources: Ints64, index: Ints64) -> sparse.csr_array:
-        """Return [S, T] what was played beside some titles, empty where nothing says so.
+        """Return [S, T] what was played beside some titles (rows of `index`), empty where nothing says so.
 
-        Args:
-            sources: [S] rows of `index`.
-            index: [T] title of training of each title now, 0 = one that came later.
+        `index` [T] is the title of training of each title now, 0 = one that came later.
         """
         place = np.zeros(len(self.title), np.int64)
         place[index] = np.arange(len(index))

@@ -13,26 +13,22 @@ from playbill.definitions.specs.head import HistoryTerm, loss_options, loss_plug
 from playbill.definitions.specs.network import read_sharing
 
 
-class Part(BaseModel):
+class NetworkPart(BaseModel):
     """An immutable piece of the configuration. An unknown key is an error, never ignored."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class HeadConfig(Part):
+class HeadConfig(NetworkPart):
     """One prediction head (axis K)."""
 
     name: str = Field(min_length=1)
-    loss: str
-    """A registered loss: see `playbill.definitions.specs.head`."""
-    options: dict[str, Any] = Field(default_factory=dict)
-    """Of the loss."""
-    target: Literal["title", "row", "page"] = "title"
-    """What it scores."""
+    loss: str  # a registered loss: see `playbill.definitions.specs.head`
+    options: dict[str, Any] = Field(default_factory=dict)  # of the loss
+    target: Literal["title", "row", "page"] = "title"  # what it scores
     level: bool = False
     """Its scores have a term of the state alone, the same for every title: how likely the member is to do it at all."""
-    weight: float = Field(default=1.0, ge=0)
-    """Multiplier on this head's loss."""
+    weight: float = Field(default=1.0, ge=0)  # multiplier on this head's loss
     negative_weight: float = Field(default=1.0, gt=0)
     """For `bce` with drawn negatives: what those of a row weigh together, where the row weighs 1."""
 
@@ -49,15 +45,13 @@ class HeadConfig(Part):
         return self
 
 
-class TrunkConfig(Part):
+class TrunkConfig(NetworkPart):
     """The causal sequence model (axes L and D)."""
 
-    type: str = "gated_transformer"
-    """A name registered under `playbill.trunks`."""
+    type: str = "gated_transformer"  # a name registered under `playbill.trunks`
     dim: PositiveInt = 128
     layers: PositiveInt = 2
-    heads: PositiveInt = 2
-    """Attention heads; `dim` is a multiple of them."""
+    heads: PositiveInt = 2  # attention heads; `dim` is a multiple of them
     dropout: float = Field(default=0.2, ge=0, lt=1)
     sharing: dict[str, Any] = Field(default={"type": "shared"}, validate_default=True)
     """Options of how heads share the state: see `playbill.definitions.specs.network`."""
@@ -75,113 +69,86 @@ class TrunkConfig(Part):
         return self
 
 
-class TitleConfig(Part):
+class TitleConfig(NetworkPart):
     """The title tower. Every size counts index 0, which is unknown or padding."""
 
-    titles: PositiveInt
-    """Rows of the id table, padding row 0 included (axis T)."""
+    titles: PositiveInt  # rows of the id table, padding row 0 included (axis T)
     genres: PositiveInt = 1
     kinds: PositiveInt = 1
-    languages: PositiveInt = 1
-    """Original languages."""
-    release_years: PositiveInt = 1
-    """Buckets of the release year."""
-    numeric: NonNegativeInt = 0
-    """Static numeric title features, nan = missing."""
-    categorical: tuple[PositiveInt, ...] = ()
-    """Sizes of the static categorical title features."""
-    snapshot: NonNegativeInt = 0
-    """Time-dependent numeric title features (axis F of the snapshots)."""
+    languages: PositiveInt = 1  # original languages
+    release_years: PositiveInt = 1  # buckets of the release year
+    numeric: NonNegativeInt = 0  # static numeric title features, nan = missing
+    categorical: tuple[PositiveInt, ...] = ()  # sizes of the static categorical title features
+    snapshot: NonNegativeInt = 0  # Time-dependent numeric title features (axis F of the snapshots)
     id_embedding: bool = True
     metadata: bool = True
     age_gate: bool = True
-    neighbours: NonNegativeInt = 0
-    """Neighbours of each title that are kept for likeness; 0 = no blend asks for it."""
+    neighbours: NonNegativeInt = 0  # neighbours of each title that are kept for likeness; 0 = no blend asks for it
     companions: NonNegativeInt = 0
     """Titles played beside each title that are kept for likeness; 0 = no blend asks for it, or an older version."""
     id_mask: float = Field(default=0.1, ge=0, lt=1)
     """Share of title ids hidden at random in training, so that metadata alone must work."""
 
 
-class EventConfig(Part):
+class EventConfig(NetworkPart):
     """The tokens of the history. Every size counts index 0, which is unknown or padding."""
 
-    actions: PositiveInt = 1
-    """Number of action bits in `HistoryBatch.actions`."""
+    actions: PositiveInt = 1  # number of action bits in `HistoryBatch.actions`
     canvases: PositiveInt = 1
     countries: PositiveInt = 1
     devices: PositiveInt = 1
     languages: PositiveInt = 1
-    gaps: PositiveInt = 1
-    """Buckets of the time since the event before."""
-    durations: PositiveInt = 1
-    """Buckets of the time watched."""
+    gaps: PositiveInt = 1  # buckets of the time since the event before
+    durations: PositiveInt = 1  # buckets of the time watched
 
 
-class ContextConfig(Part):
+class ContextConfig(NetworkPart):
     """The request's fields that are not among the event fields (axis C)."""
 
-    numeric: NonNegativeInt = 0
-    """Numeric member and request features, nan = missing."""
-    categorical: tuple[PositiveInt, ...] = ()
-    """Sizes of the categorical member and request features."""
-    rows: PositiveInt = 1
-    """Names of rows, index 0 counted."""
-    row_positions: PositiveInt = 1
-    """Buckets of a row's place on the page, index 0 counted."""
-    named_queries: bool = False
-    """Whether the name of the source title stands for the query somewhere."""
-    imputation: bool = True
-    """Whether something learned stands for a field that a request lacks; else it adds nothing."""
-    crossing: bool = True
-    """Cross the state with the context explicitly: `h * (1 + gate(c)) + W c`."""
+    numeric: NonNegativeInt = 0  # numeric member and request features, nan = missing
+    categorical: tuple[PositiveInt, ...] = ()  # sizes of the categorical member and request features
+    rows: PositiveInt = 1  # names of rows, index 0 counted
+    row_positions: PositiveInt = 1  # buckets of a row's place on the page, index 0 counted
+    named_queries: bool = False  # whether the name of the source title stands for the query somewhere
+    imputation: bool = True  # whether something learned stands for a field that a request lacks; else it adds nothing
+    crossing: bool = True  # cross the state with the context explicitly: `h * (1 + gate(c)) + W c`
     title_crossing: bool = False
     """Cross titles with canvases explicitly: every title has a bias on every canvas, in heads that rank."""
 
 
-class TextConfig(Part):
+class TextConfig(NetworkPart):
     """Query and name text, as ids of hashed grams."""
 
-    buckets: PositiveInt = 1
-    """Number of gram ids; 1 switches text off."""
-    dim: PositiveInt = 256
-    """Width of the matching space. Noise of a match falls with its square root."""
+    buckets: PositiveInt = 1  # number of gram ids; 1 switches text off
+    dim: PositiveInt = 256  # Width of the matching space. Noise of a match falls with its square root.
 
 
-class RowConfig(Part):
+class RowConfig(NetworkPart):
     """The row tower. Entry i of a list has index i + 1; index 0 is unknown, or none."""
 
-    names: tuple[tuple[NonNegativeInt, ...], ...] = ()
-    """Gram ids of what each row is called, without what it is about."""
-    genres: tuple[tuple[NonNegativeInt, ...], ...] = ()
-    """Gram ids of each genre's name."""
+    names: tuple[tuple[NonNegativeInt, ...], ...] = ()  # gram ids of what each row is called, without what it is about
+    genres: tuple[tuple[NonNegativeInt, ...], ...] = ()  # gram ids of each genre's name
 
 
-class HistoryTermsConfig(Part):
+class HistoryTermsConfig(NetworkPart):
     """What is added to the scores of heads: see `models.history_terms`."""
 
-    terms: tuple[HistoryTerm, ...] = Field(min_length=1)
-    """Of `definitions.specs.head.HISTORY_TERMS` (axis K there)."""
-    heads: tuple[str, ...] = Field(min_length=1)
-    """Heads they are added to (axis H)."""
-    neighbours: PositiveInt = 100
-    """Titles kept of each (axis J)."""
-    popularity: NonNegativeInt | None = None
-    """Place of the week's plays among the snapshot's features."""
+    terms: tuple[HistoryTerm, ...] = Field(min_length=1)  # of `definitions.specs.head.HISTORY_TERMS` (axis K there)
+    heads: tuple[str, ...] = Field(min_length=1)  # heads they are added to (axis H)
+    neighbours: PositiveInt = 100  # titles kept of each (axis J)
+    popularity: NonNegativeInt | None = None  # place of the week's plays among the snapshot's features
 
 
-class NetworkConfig(Part):
+class NetworkConfig(NetworkPart):
     """A whole network."""
 
-    length: PositiveInt = 200
-    """Longest history (axis L)."""
+    length: PositiveInt = 200  # longest history (axis L)
     trunk: TrunkConfig = TrunkConfig()
     titles: TitleConfig
     events: EventConfig = EventConfig()
     context: ContextConfig = ContextConfig()
     text: TextConfig = TextConfig()
-    rows: RowConfig | None = None
-    """None where no head is about rows."""
+    rows: RowConfig | None = None  # none where no head is about rows
     heads: tuple[HeadConfig, ...] = Field(min_length=1)
     history_terms: HistoryTermsConfig | None = None
     """None in training, which does not read them, and where no head has any."""

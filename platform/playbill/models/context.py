@@ -2,12 +2,8 @@
 
 Every table and projection into the context starts at zero: a canvas, country or feature value the model was
 never trained with is neutral, not noise. Missing fields are imputed before they get here (index 0, nan, no grams).
-Axis letters: N prediction rows, D width, M matching space.
-
-What was typed in N requests, kept for the few that have a query.
-
-Most requests of a batch have none, and the matching space is wide: nothing is computed for them.
-Axis letters: N prediction rows, m rows that have a query, n chosen rows, M matching space.
+What was typed is kept for the few requests that have a query: the matching space is wide, and nothing is computed for
+the others. Axis letters: N prediction rows, D width, M matching space, m rows that have a query, n chosen rows.
 """
 
 from __future__ import annotations
@@ -23,8 +19,7 @@ from playbill.models.config import NetworkConfig
 from playbill.models.embeddings import Fields, GramSpace, Normaliser, bag_sizes
 
 HOURS_OF_WEEK = 24 * 7
-PULL_START = 1.0
-"""Pull towards the source title before training, in lengths of a state."""
+PULL_START = 1.0  # pull towards the source title before training, in lengths of a state
 
 
 class ContextEncoder(nn.Module):
@@ -49,13 +44,7 @@ class ContextEncoder(nn.Module):
                 nn.init.zeros_(module.weight)
 
     def forward(self, context: ContextBatch, source_ND: Tensor, queries: Queries | None) -> Tensor:
-        """Embed N requests.
-
-        Args:
-            context: The requests.
-            source_ND: Directions of the source titles, see `source`.
-            queries: What was typed, or what stands for it; None when no row has any.
-        """
+        """Embed N requests, given the directions of their source titles (see `source`) and what was typed, if any."""
         fields = (context.canvas, context.country, context.device, context.language, context.hour_of_week)
         places = (context.row, context.row_position)
         total_ND = self.fields((*fields, *places, *context.categorical.unbind(dim=1)))
@@ -105,22 +94,17 @@ class Crossing(nn.Module):
         return state_ND + shifted
 
 
-ROWS = 64
-"""Rows with a query come in multiples of it: see `batch.pad_rows`."""
+ROWS = 64  # rows with a query come in multiples of it: see `batch.pad_rows`
 
 
 @dataclass(frozen=True, slots=True)
 class Queries:
     """Unit vectors of the queries of N requests."""
 
-    rows: Tensor
-    """[m] requests that have one, filled up with request 0 and vectors of zero."""
-    read: Tensor
-    """[m, M] what is read as the query in the context."""
-    matched: Tensor
-    """[m, M] what is matched with the names of titles."""
-    place: Tensor
-    """[N] where each request's vector is, m for one that has none."""
+    rows: Tensor  # [m] requests that have one, filled up with request 0 and vectors of zero
+    read: Tensor  # [m, M] what is read as the query in the context
+    matched: Tensor  # [m, M] what is matched with the names of titles
+    place: Tensor  # [N] where each request's vector is, m for one that has none
 
     def of(self, chosen_n: Tensor) -> Tensor:
         """Return [n, M] what is matched for some requests, zero for those without a query."""
@@ -150,13 +134,7 @@ def read_queries(
     """Return what was typed, or what stands for it; None when no request has a query.
 
     Where the name of the source title stands for the query it is read as if it had been typed, and matched with
-    names as much as training finds it worth.
-
-    Args:
-        context: The requests.
-        space: Of grams.
-        names_TM: Unit vectors of the titles' names.
-        name_match: How much a name that stands for a query is matched; None where that is not done.
+    names as much as training finds it worth (`name_match`; None where that is not done).
     """
     rows = torch.nonzero(requests_with_query(context)).squeeze(-1)
     if not rows.numel():

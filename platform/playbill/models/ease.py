@@ -8,10 +8,9 @@ Axis letters: U members, T titles, K neighbours.
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 from scipy import sparse
 
-from playbill.arrays import Ints64
+from playbill.arrays import Floats32, Ints64
 from playbill.errors import ConfigError
 
 DEFAULT_PENALTY = 500.0
@@ -21,7 +20,7 @@ SOLVED = 5_000
 and some ten seconds of one core there. Beyond them few members have played both of two titles."""
 ROWS_AT_ONCE = 1_024
 
-Square = npt.NDArray[np.float32]
+Square = Floats32
 
 
 def played_both(plays: sparse.csr_array) -> Square:
@@ -73,13 +72,8 @@ def solve_most_played(
 ) -> tuple[Ints64, Square]:
     """Solve for the most played titles alone, so that memory and time are bounded whatever the catalogue.
 
-    Args:
-        plays: [U, T] of zeros and ones.
-        penalty: Lambda.
-        solved: M, titles to solve for at most; a title that nobody played is none of them.
-
     Returns:
-        [M] the titles, ascending, and [M, M] B.
+        [M] the titles, `solved` at most and none that nobody played, ascending; and [M, M] B.
     """
     played = np.asarray(plays.sum(axis=0)).ravel()
     most = np.sort(np.argsort(-played, kind="stable")[: min(solved, np.count_nonzero(played))])
@@ -87,13 +81,7 @@ def solve_most_played(
 
 
 def binary_plays(title: Ints64, member: Ints64, titles: int) -> sparse.csr_array:
-    """Return who played what, [U, T] float32 of zeros and ones.
-
-    Args:
-        title: [E] title of every play, 0 = none; repeated plays of a member count once.
-        member: [E] any number of the member.
-        titles: T, title 0 included.
-    """
+    """Return who played what, [U, T] float32 of zeros and ones, from plays [E]; title 0 = none, repeats count once."""
     known = title > 0
     _, rows = np.unique(member[known], return_inverse=True)
     cells = np.unique(rows.astype(np.int64) * titles + title[known])
@@ -107,16 +95,10 @@ def strongest_weights(
 ) -> sparse.csr_array:
     """Solve for the most played titles, and keep of each the K titles whose weights are largest in size.
 
-    Args:
-        title: [E] title of every play, 0 = none; repeated plays of a member count once.
-        member: [E] any number of the member.
-        titles: T, title 0 included.
-        keep: K, one or more.
-        penalty: Lambda.
-        solved: Titles to solve for; the others, the less played ones, get no weights.
+    Plays are those of `binary_plays`. Titles beyond the `solved` most played ones get no weights. Deterministic.
 
     Returns:
-        [T, T] float32: row s holds what a play of s adds to each title's score. Deterministic.
+        [T, T] float32: row s holds what a play of s adds to each title's score.
     """
     most, weights = solve_most_played(binary_plays(title, member, titles), penalty, solved)
     kept = min(keep, len(most))

@@ -113,8 +113,7 @@ class Normaliser(nn.Module):
 class DistinctFeatures:
     """Normalised features of T titles at S moments, without columns that repeat another one or are all zero."""
 
-    values: Tensor
-    """[S, T, U]; those of the padding title are 0."""
+    values: Tensor  # [S, T, U]; those of the padding title are 0
     spread: Tensor
     """[U, 2F] 1 where a column stands for a feature: `values @ spread` is what a normaliser gives for each."""
 
@@ -240,12 +239,7 @@ class GramSpace(nn.Module):
 
     @torch.no_grad()
     def calibrate(self, grams: Tensor, offsets: Tensor) -> None:
-        """Set `rarity` to the inverse document frequency of the grams of all names.
-
-        Args:
-            grams: [G] gram ids of T names, flat.
-            offsets: [T] start of each name.
-        """
+        """Set `rarity` to the inverse document frequency of the grams of all T names, flat with their starts."""
         count = offsets.shape[0]
         name = torch.repeat_interleave(torch.arange(count, device=grams.device), bag_sizes(grams, offsets))
         buckets = self.rarity.shape[0]

@@ -6,10 +6,8 @@ likely the member is to do it at all. Where titles compete it would say nothing,
 Axis letters: N prediction rows, T titles, C canvases, K heads, J heads that rank, D width, M matching space, P bias
 rows, F snapshot features.
 
-How heads share the state of a request: as it is, through adapters of their own, or as mixtures of experts.
-
-Everything here is neutral at the start: what experts add to a state begins at zero.
-Axis letters: N requests, K heads, D width, E experts, H hidden units.
+Heads share the state of a request as it is, through adapters of their own, or as mixtures of experts. Everything here
+is neutral at the start: what experts add to a state begins at zero. More letters there: E experts, H hidden units.
 """
 
 from __future__ import annotations
@@ -26,22 +24,18 @@ from playbill.models.config import NetworkConfig
 from playbill.models.embeddings import DistinctFeatures
 from playbill.models.title_tower import PreparedTitles
 
-MATCH_START = 16.0
-"""Weight of a perfect match of query and name before training: far above any other term."""
+MATCH_START = 16.0  # weight of a perfect match of query and name before training: far above any other term
 
 
-PAIRS = 32
-"""Bias rows come in multiples of it: see `batch.pad_rows`."""
+PAIRS = 32  # bias rows come in multiples of it: see `batch.pad_rows`
 
 
 @dataclass(frozen=True, slots=True)
 class TitleVectors:
     """What a score needs of T titles; computed once per set of weights and titles, then kept."""
 
-    vectors: Tensor
-    """[T, D]."""
-    bias: Tensor
-    """[T, K] bias of each title in each head."""
+    vectors: Tensor  # [T, D]
+    bias: Tensor  # [T, K] bias of each title in each head
     prepared: PreparedTitles
     canvas: Tensor | None = None
     """[J, C, T] bias of each title on each canvas in each head that ranks; None where they are not crossed."""
@@ -51,22 +45,13 @@ class TitleVectors:
 class BiasRows:
     """The different (snapshot, canvas) pairs of N rows. They share one additive bias each."""
 
-    snapshot: Tensor
-    """[P]."""
-    canvas: Tensor
-    """[P]."""
-    row: Tensor
-    """[N] which pair each row has."""
+    snapshot: Tensor  # [P]
+    canvas: Tensor  # [P]
+    row: Tensor  # [N] which pair each row has
 
 
 def bias_rows(context: ContextBatch, snapshot_features: int, title_crossing: bool = False) -> BiasRows:
-    """Find the pairs; rows of one canvas share one without snapshot features, and all do where nothing is of a canvas.
-
-    Args:
-        context: N requests.
-        snapshot_features: F.
-        title_crossing: Whether titles have biases of their own on canvases.
-    """
+    """Find the pairs: one for each canvas without snapshot features, one in all where nothing depends on the canvas."""
     zero = torch.zeros_like(context.snapshot)
     if not snapshot_features and not title_crossing:
         return BiasRows(zero[:1], zero[:1], zero)

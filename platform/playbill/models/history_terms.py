@@ -21,47 +21,31 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from scipy import sparse
 from torch import Tensor, nn
 
-from playbill.arrays import Floats32, Floats64, Ints64
+from playbill.arrays import Bools, Floats32, Floats64, Ints64
 from playbill.models.config import HistoryTermsConfig
 from playbill.models.ease import strongest_weights
 from playbill.models.item_knn import DEFAULT_SHRINKAGE, similarities
 from playbill.models.strongest import strongest
 
-EASE_PENALTY = 200.0
-"""Between 50 and 500 sums were the same within noise (docs/LOG.md)."""
-LAG_WEIGHTS = (1.0, 0.6, 0.4, 0.3, 0.2)
-"""What a title counts as a successor one to five plays later."""
-LAST_PLAYS, LAST_DECAY = 5, 0.7
-"""`transitions` reads so many plays, each counting so much less than the one after it."""
-POPULARITY_SHARE = 0.3
-"""How much of its log popularity a successor is discounted by."""
-RECENT_DECAY = 0.95
-"""What a title counts less with each play after it, in `recent_ease`."""
-FORGOTTEN = 1e-4
-"""Smaller weights of a history are left out."""
-LENGTHS = (1, 5, 20, 80)
-"""Plays from which on a history is in the next group (axis B)."""
+EASE_PENALTY = 200.0  # between 50 and 500 sums were the same within noise (docs/LOG.md)
+LAG_WEIGHTS = (1.0, 0.6, 0.4, 0.3, 0.2)  # what a title counts as a successor one to five plays later
+LAST_PLAYS, LAST_DECAY = 5, 0.7  # `transitions` reads so many plays, each counting so much less than the one after it
+POPULARITY_SHARE = 0.3  # how much of its log popularity a successor is discounted by
+RECENT_DECAY = 0.95  # what a title counts less with each play after it, in `recent_ease`
+FORGOTTEN = 1e-4  # smaller weights of a history are left out
+LENGTHS = (1, 5, 20, 80)  # plays from which on a history is in the next group (axis B)
 TABLES = {"transitions": "transitions", "ease": "ease", "recent_ease": "ease", "item_knn": "item_knn"}
 """Term -> table it reads."""
-KNN_TITLES = 100_000
-"""Titles up to which every title is compared with every other."""
+KNN_TITLES = 100_000  # titles up to which every title is compared with every other
 
 
 @dataclass(frozen=True, slots=True)
 class Plays:
-    """Plays of U histories, oldest first within each.
-
-    Args:
-        owner: [E] history of each play, ascending.
-        title: [E] row of the id table.
-        moment: [E] microseconds.
-        count: U.
-    """
+    """Plays of U histories, oldest first within each."""
 
     owner: Ints64
     title: Ints64
@@ -72,17 +56,17 @@ class Plays:
         """[U] plays of each."""
         return np.bincount(self.owner, minlength=self.count).astype(np.int64)
 
-    def later(self) -> npt.NDArray[np.float64]:
+    def later(self) -> Floats64:
         """[E] how many plays came after each. Those of one moment have no order, so they share their mean."""
         if not len(self.owner):
             return np.zeros(0)
         ends = np.cumsum(self.lengths())
         back = ends[self.owner] - 1 - np.arange(len(self.owner))
         group = _groups(self.owner, self.moment)
-        mean: npt.NDArray[np.float64] = (np.bincount(group, back) / np.bincount(group))[group]
+        mean: Floats64 = (np.bincount(group, back) / np.bincount(group))[group]
         return mean
 
-    def matrix(self, weight: npt.NDArray[np.float64], titles: int) -> sparse.csr_array:
+    def matrix(self, weight: Floats64, titles: int) -> sparse.csr_array:
         """Return [U, T] the largest weight of each title's plays."""
         kept = np.flatnonzero(weight > FORGOTTEN)
         cell = self.owner[kept] * titles + self.title[kept]
@@ -95,12 +79,7 @@ class Plays:
 
 @dataclass(frozen=True, slots=True)
 class WeekPlays:
-    """What was played in the week before each of U histories ends.
-
-    Args:
-        values: [S, T] log plays of titles at S moments, without nan.
-        moment: [U] which of them each history has.
-    """
+    """What was played in the week before each of U histories ends."""
 
     values: Floats32
     moment: Ints64
@@ -162,10 +141,7 @@ class HistoryTerms(nn.Module):
     def values(self, plays: Plays, week: WeekPlays | None, titles: int) -> Floats32:
         """Return [U, K, titles] standardised terms; those of the padding row are 0.
 
-        Args:
-            plays: Of U histories.
-            week: Plays of the week before each; None where they are not known.
-            titles: Titles now, the padding row and those that came after training included.
+        `titles` are those of now: the padding row and those that came after training are among them.
         """
         known = len(self.popularity)
         found = np.zeros((plays.count, len(self.config.terms), titles), np.float32)
@@ -191,11 +167,7 @@ class HistoryTerms(nn.Module):
         Mean and deviation of a term come from the few titles it says something of. What it says of all titles is of a
         moment, or the same for everybody, so one product makes it for all histories, and the rest is added where it is.
 
-        Args:
-            plays: Of U histories.
-            week: Plays of the week before each; None where they are not known.
-            titles: Titles now.
-            weights_UK: Weights of the terms in each history.
+        `weights_UK` are those of the terms in each history.
         """
         later, padding = plays.later(), np.arange(plays.count)
         owner, title = np.append(plays.owner, padding), np.append(plays.title, np.zeros(plays.count, np.int64))
@@ -232,20 +204,12 @@ class HistoryTerms(nn.Module):
         return found
 
     def weights_of(self, head: str, canvas: Ints64, lengths: Ints64) -> Floats32:
-        """Return [N, K] the weights of a head's terms in N requests.
-
-        Args:
-            head: One that has terms.
-            canvas: [N] index of the canvas.
-            lengths: [N] plays in the history.
-        """
+        """Return [N, K] the weights of a head's terms in N requests, by canvas and plays in the history."""
         own = self.weights[self.config.heads.index(head)].numpy()
         found: Floats32 = own[canvas, length_group(lengths)]
         return found
 
-    def _sparse(
-        self, term: str, plays: Plays, later: npt.NDArray[np.float64], titles: int
-    ) -> tuple[sparse.csr_array, npt.NDArray[np.float64]]:
+    def _sparse(self, term: str, plays: Plays, later: Floats64, titles: int) -> tuple[sparse.csr_array, Floats64]:
         """Return [U, titles] what a term says of titles, and [U] what is then taken off each per log popularity."""
         if term == "transitions":
             weight = np.where(later < LAST_PLAYS, LAST_DECAY**later, 0.0)
@@ -275,7 +239,7 @@ def length_group(lengths: Ints64) -> Ints64:
     return np.searchsorted(np.array(LENGTHS), lengths, side="right").astype(np.int64)
 
 
-def standardised(values: Floats32, inside: npt.NDArray[np.bool_]) -> Floats32:
+def standardised(values: Floats32, inside: Bools) -> Floats32:
     """Return rows with mean 0 and deviation 1 over the columns inside; 0 where these are all alike."""
     count = np.maximum(inside.sum(axis=1, keepdims=True), 1)
     mean = (values * inside).sum(axis=1, keepdims=True, dtype=np.float64) / count

@@ -16,8 +16,7 @@ from playbill.models.strongest import largest_of_rows
 
 DEFAULT_SHRINKAGE = 20.0
 """h, in members: what a pair must overcome to count as alike. The study's searches range from 0 to 1,000."""
-CELLS_AT_ONCE = 8_000_000
-"""Similarities that are held at any one time, at most."""
+CELLS_AT_ONCE = 8_000_000  # similarities that are held at any one time, at most
 
 
 def similarities(plays: sparse.csr_array, neighbours: int, shrinkage: float) -> sparse.csr_array:

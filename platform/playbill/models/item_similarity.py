@@ -18,27 +18,22 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from scipy import sparse
 from torch import Tensor, nn
 
-from playbill.arrays import Floats64, Ints64
+from playbill.arrays import Floats32, Floats64, Ints64
 from playbill.models.batch import TitleInputs
 from playbill.models.metadata_similarity import KINDS, TitleLikeness
 from playbill.models.strongest import largest_of_rows
 from playbill.models.svd import co_occurrence
 
-PAIRS = 100_000
-"""Pairs that the prior is learnt from, half of them of titles that were played together."""
-STRENGTHS = np.geomspace(0.1, 1000.0, 25)
-"""Values of k that are tried."""
+PAIRS = 100_000  # pairs that the prior is learnt from, half of them of titles that were played together
+STRENGTHS = np.geomspace(0.1, 1000.0, 25)  # values of k that are tried
 ROUNDS = 10
 SOURCES_AT_ONCE = 64
-COMPARED = 10_000
-"""Titles of the log up to which each is compared with every other: some ten seconds of one core there."""
-SAMPLED = 2_048
-"""Titles that each is compared with in a larger log, beside those that it was played with."""
+COMPARED = 10_000  # titles of the log up to which each is compared with every other: some ten seconds of one core there
+SAMPLED = 2_048  # titles that each is compared with in a larger log, beside those that it was played with
 
 
 class Likeness(nn.Module):
@@ -74,13 +69,9 @@ class Likeness(nn.Module):
 
     @torch.no_grad()
     def fit(self, title: Ints64, member: Ints64, inputs: TitleInputs, seed: int) -> None:
-        """Learn from the training part of a log.
+        """Learn from events [E] of the training part, in order within each member, whose events lie together.
 
-        Args:
-            title: [E] title of every event, in order within each member, whose events lie together.
-            member: [E] any number of the member.
-            inputs: The titles of training.
-            seed: Of the pairs that the prior is learnt from.
+        `seed` draws the pairs that the prior is learnt from.
         """
         if not self.neighbours:
             return
@@ -128,10 +119,8 @@ class Likeness(nn.Module):
     def posterior(self, sources: Ints64, index: Ints64, prior: Floats64) -> Floats64:
         """Return [S, T] the logarithm of the posterior mean of the lift.
 
-        Args:
-            sources: [S] rows of `index`.
-            index: [T] title of training of each title now, 0 = one that came later.
-            prior: [S, T] logarithm of the prior mean: `prior` of these titles, or 0 to leave metadata out.
+        `index` [T] is the title of training of each title now, 0 = one that came later; sources are rows of it. `prior`
+        is that of these titles, or 0 to leave metadata out.
         """
         # Without a count of its own a pair has lift (rest E + k) / (E + k): its prior, and a term of margins alone.
         margin, trained, strength = self.margin.numpy().astype(np.float64), index[sources], float(self.strength)
@@ -164,7 +153,7 @@ class _Compared:
     place: Ints64 | None
 
     @classmethod
-    def of(cls, margin: npt.NDArray[np.float32], titles: TitleLikeness, generator: np.random.Generator) -> _Compared:
+    def of(cls, margin: Floats32, titles: TitleLikeness, generator: np.random.Generator) -> _Compared:
         exact, known = margin.astype(np.float64), np.flatnonzero(margin)
         if len(known) <= COMPARED:
             place = np.zeros(len(margin), np.int64)
@@ -185,18 +174,15 @@ def first_plays_together(title: Ints64, member: Ints64, titles: int) -> sparse.c
     return counts
 
 
-def chance(counts: sparse.csr_matrix) -> npt.NDArray[np.float32]:
+def chance(counts: sparse.csr_matrix) -> Floats32:
     """Return [T] margins whose products are the counts that chance alone would give."""
     total = np.asarray(counts.sum(axis=1)).ravel()
-    found: npt.NDArray[np.float32] = (total / np.sqrt(max(float(total.sum()), 1.0))).astype(np.float32)
+    found: Floats32 = (total / np.sqrt(max(float(total.sum()), 1.0))).astype(np.float32)
     return found
 
 
 def fit_prior(
-    counts: sparse.csr_matrix,
-    margin: npt.NDArray[np.float32],
-    titles: TitleLikeness,
-    generator: np.random.Generator,
+    counts: sparse.csr_matrix, margin: Floats32, titles: TitleLikeness, generator: np.random.Generator
 ) -> tuple[Floats64, float]:
     """Learn the weights of metadata and the strength of the prior from pairs of titles.
 
@@ -234,7 +220,7 @@ def _likelihood(strength: float, m: Floats64, e: Floats64, lift: Floats64, share
 
 
 def _sample(
-    counts: sparse.csr_matrix, margin: npt.NDArray[np.float32], generator: np.random.Generator
+    counts: sparse.csr_matrix, margin: Floats32, generator: np.random.Generator
 ) -> tuple[Ints64, Ints64, Floats64]:
     """Draw pairs s < t that chance could bring together, and how many pairs each one drawn stands for."""
     upper = sparse.triu(counts, 1).tocoo()

@@ -11,32 +11,23 @@ from itertools import pairwise
 from typing import TypeAlias
 
 import numpy as np
-import numpy.typing as npt
 from scipy import sparse
 from torch import Tensor
 
-from playbill.arrays import Floats32, Ints64
+from playbill.arrays import Floats32, Floats64, Ints64
 from playbill.models.batch import TitleInputs
 
-KINDS = ("genres", "kind", "language", "release_year", "names", "synopsis")
-"""The order of axis F."""
-BY_RARITY = "genres by rarity"
-"""Bags that are in no kind of metadata: genres, each weighed by how few titles have it."""
-YEAR_BUCKETS = 3.0
-"""Buckets of the release year at which likeness by year has fallen to a third."""
+KINDS = ("genres", "kind", "language", "release_year", "names", "synopsis")  # the order of axis F
+BY_RARITY = "genres by rarity"  # bags that are in no kind of metadata: genres, each weighed by how few titles have it
+YEAR_BUCKETS = 3.0  # buckets of the release year at which likeness by year has fallen to a third
 
-Exact = npt.NDArray[np.float64]
+Exact = Floats64
 Bags: TypeAlias = "sparse.csr_array"
 
 
 @dataclass(frozen=True, slots=True)
 class Groups:
-    """Titles of the same genres, kind, language and year: so many comparisons are needed, and not as many as titles.
-
-    Args:
-        first: [G] one title of each group.
-        of: [T] group of each title.
-    """
+    """Titles of the same genres, kind, language and year: so many comparisons are needed, and not as many as titles."""
 
     first: Ints64
     of: Ints64
@@ -44,19 +35,12 @@ class Groups:
 
 @dataclass(frozen=True)
 class TitleLikeness:
-    """T titles, ready to be compared. Row 0 is padding and like nothing.
+    """T titles, ready to be compared. Row 0 is padding and like nothing."""
 
-    Args:
-        bags: Kind of metadata -> [T, any] unit rows; the product of two is their cosine.
-        kind: [T] index, 0 = unknown.
-        language: [T] index, 0 = unknown.
-        year: [T] bucket, 0 = unknown.
-    """
-
-    bags: dict[str, Bags]
-    kind: Ints64
-    language: Ints64
-    year: Ints64
+    bags: dict[str, Bags]  # kind of metadata -> [T, any] unit rows; the product of two is their cosine
+    kind: Ints64  # [T] index, 0 = unknown
+    language: Ints64  # [T] index, 0 = unknown
+    year: Ints64  # [T] bucket, 0 = unknown
 
     @classmethod
     def of(cls, titles: TitleInputs) -> TitleLikeness:
@@ -198,7 +182,7 @@ def _rarity(ids: Tensor, offsets: Tensor) -> Floats32:
     rows = np.repeat(np.arange(len(starts)), np.diff(starts, append=len(flat)))
     size = int(flat.max(initial=0)) + 1
     cells = np.sort(rows * size + flat)
-    # By sorting: the hashing of `np.unique` takes seconds for a large catalogue.
+    # By sorting: the hashing of `np.unique` takes seconds for a large catalogue
     seen = cells[np.append(True, cells[1:] != cells[:-1])[: len(cells)]]
     frequency = np.bincount(seen % size, minlength=size)
     found: Floats32 = np.log((len(starts) + 1) / (frequency + 1)).astype(np.float32)

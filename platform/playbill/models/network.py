@@ -21,18 +21,15 @@ from playbill.models.embeddings import EventTokens, GramSpace
 from playbill.models.heads import Head, TitleVectors, bias_rows
 from playbill.models.history_terms import HistoryTerms
 from playbill.models.item_similarity import Likeness
-from playbill.models.objectives import KINDS
+from playbill.models.objectives import KINDS, row_weights
 from playbill.models.row_tower import RowReader, RowTower
 from playbill.models.scoring_batch import PageStates, ScoringBatch, chosen_rows
 from playbill.models.title_tower import PreparedTitles, TitleTower
 from playbill.models.trunks.gated_transformer import ReadsAt
 
-PADDED_ROWS = 256
-"""Prediction rows of a training batch come in multiples of it."""
-OVER_NAMED = ("sampled_softmax", "pairwise", "bce", "huber")
-"""Losses that read no titles but those that a batch names."""
-SMALL_PART = 2
-"""A batch's titles are taken out where they are less than one in so many."""
+PADDED_ROWS = 256  # prediction rows of a training batch come in multiples of it
+OVER_NAMED = ("sampled_softmax", "pairwise", "bce", "huber")  # losses that read no titles but those that a batch names
+SMALL_PART = 2  # a batch's titles are taken out where they are less than one in so many
 
 
 class Network(nn.Module):
@@ -76,12 +73,7 @@ class Network(nn.Module):
 
     @torch.no_grad()
     def calibrate(self, numeric: Tensor, titles: TitleInputs) -> None:
-        """Set the statistics that are not trained, from training data only.
-
-        Args:
-            numeric: [any, Fm] numeric member and request features of training requests.
-            titles: The titles of training.
-        """
+        """Set the statistics that are not trained, from numeric features [any, Fm] and titles of training only."""
         self.context.normalise.calibrate(numeric)
         self.titles.static.calibrate(titles.numeric[1:])
         self.titles.dynamic.calibrate(titles.snapshots[:, 1:])
@@ -90,7 +82,7 @@ class Network(nn.Module):
 
     @torch.no_grad()
     def start_levels(self, levels: Mapping[str, float]) -> None:
-        """Start heads from what they would say of anyone: the log odds of their label, or its mean."""
+        """Initialise head biases to the base-rate log-odds of their labels, or to the mean of numeric labels."""
         for settings, head in zip(self.config.heads, self.heads, strict=True):
             if isinstance(head, Head) and head.level is not None and settings.name in levels:
                 head.level.bias.fill_(levels[settings.name])
@@ -102,20 +94,14 @@ class Network(nn.Module):
 
     @torch.no_grad()
     def start_canvases(self, lift_JCT: Tensor) -> None:
-        """Start the biases of titles on canvases from given values, such as those of `canvas_lift`.
-
-        Args:
-            lift_JCT: For each head that ranks, in their order.
-        """
+        """Start the biases of titles on canvases, such as from `canvas_lift`, in the order of the heads that rank."""
         assert self.canvas_titles is not None
         self.canvas_titles.weight.copy_(lift_JCT.flatten(0, 1).T)
 
     def title_vectors(self, titles: TitleInputs, prepared: PreparedTitles | None = None) -> TitleVectors:
         """Compute what scores need of the titles. In evaluation it may be kept as long as the weights are.
 
-        Args:
-            titles: T titles.
-            prepared: Of the same titles, to save preparing them: only categories may be others.
+        `prepared` is of the same titles, to save preparing them: only categories may be others.
         """
         return self._vectors(titles, self._prepare(titles) if prepared is None else prepared)
 
@@ -218,7 +204,7 @@ class Network(nn.Module):
 
     def head_weights(self, targets: TargetBatch) -> Tensor:
         """Return [K] the weight of the rows that train each head."""
-        return torch.stack([KINDS[head.target].weights(head, targets).sum() for head in self.config.heads])
+        return torch.stack([row_weights(head, targets).sum() for head in self.config.heads])
 
     @torch.no_grad()
     def scores(
@@ -231,17 +217,16 @@ class Network(nn.Module):
         heads: Collection[str] | None = None,
         biases: tuple[Tensor, Tensor] | None = None,
     ) -> dict[str, Tensor]:
-        """Score every title in N requests.
+        """Score every title in N requests; what is handed in saves computing it.
 
         Args:
             history: B members.
             context: N requests.
             titles: T titles.
-            vectors: `title_vectors(titles)` kept from before, to save computing them.
-            states: [N, D] from `last_states`, to save reading the histories again.
+            vectors: `title_vectors(titles)` kept from before.
+            states: [N, D] from `last_states`.
             heads: Names of the heads that are wanted; None = all.
-            biases: [P, K, T] from `pairs.bias_tables` of the wanted heads, and [N] which of them each request has, to
-                save computing them.
+            biases: [P, K, T] from `pairs.bias_tables` of the wanted heads, and [N] which of them each request has.
 
         Returns:
             Head name -> [N, T] float32 logits; column 0 (padding) is -10,000.
@@ -269,13 +254,7 @@ class Network(nn.Module):
 
     @torch.no_grad()
     def last_states(self, history: HistoryBatch, context: ContextBatch, vectors: TitleVectors) -> Tensor:
-        """Return [N, D] the state in which each request is asked: it depends on the past alone.
-
-        Args:
-            history: H members.
-            context: N requests; `state` says where each one's past ends.
-            vectors: `title_vectors(titles)`.
-        """
+        """Return [N, D] the state in which each request is asked: it depends on the history up to `context.state`."""
         with self._precision(history.title.device):
             places_S, row_N = torch.unique(context.state, return_inverse=True)
             members, length = history.title.shape
@@ -299,7 +278,7 @@ class Network(nn.Module):
         kinds = [head for head in self.config.heads if head.target != "title"]
         if not kinds or not (self.config.context.rows > 1 or self.config.context.row_positions > 1):
             return None
-        weights_JN = torch.stack([KINDS[head.target].weights(head, targets) for head in kinds])
+        weights_JN = torch.stack([row_weights(head, targets) for head in kinds])
         return chosen_rows(weights_JN.amax(dim=0))[0]
 
     def _page_states(
@@ -329,12 +308,8 @@ class Network(nn.Module):
     ) -> ScoringBatch:
         """Return N requests as the heads see them.
 
-        Args:
-            history: B members.
-            context: N requests.
-            vectors: `title_vectors` of the titles.
-            states_ND: From `last_states`, to save reading the histories again.
-            page_rows: [p] requests that heads about rows and pages read, where they may not read the request's row.
+        `states_ND` are from `last_states`; `page_rows` [p] are the requests that heads about rows and pages read, where
+        they may not read the request's row.
         """
         if states_ND is None:
             states_ND = self.states(history, vectors).flatten(0, 1)[context.state]

@@ -102,14 +102,7 @@ def binary_sum(settings: HeadConfig, head: Head, scene: ScoringBatch, targets: T
 def page_head_sum(
     settings: HeadConfig, head: RowHead | PageHead, scene: ScoringBatch, targets: TargetBatch
 ) -> tuple[Tensor, Tensor]:
-    """Return a head's weighted sum of binary cross-entropies, and the weight that it stands for.
-
-    Args:
-        settings: The head's.
-        head: About rows or pages.
-        scene: N requests; it embeds rows where there are heads about them.
-        targets: What happened in them; `rows` for a head about rows.
-    """
+    """Return a row or page head's weighted sum of binary cross-entropies, and the weight that it stands for."""
     weight_N = row_weights(settings, targets)
     chosen, share = chosen_rows(weight_N)
     label_n = targets.labels[settings.name][chosen].nan_to_num()
@@ -148,10 +141,7 @@ def huber_sum(settings: HeadConfig, head: Head, scene: ScoringBatch, targets: Ta
 def pairwise_loss(target_n: Tensor, others_nX: Tensor, weight_n: Tensor) -> Tensor:
     """Return the weighted sum over rows of the mean of `softplus(other - target)`, a float32 scalar.
 
-    Args:
-        target_n: Scores of the right titles.
-        others_nX: Scores of other titles, minus infinity where a row may not use one; a row without any counts 0.
-        weight_n: Weight of each row.
+    Scores of others are minus infinity where a row may not use one; a row without any counts 0.
     """
     usable_nX = torch.isfinite(others_nX)
     losses_nX = F.softplus(others_nX.float().masked_fill(~usable_nX, 0.0) - target_n.float().unsqueeze(-1))
@@ -170,18 +160,14 @@ def pairwise_sum(
     return pairwise_loss(target_logits(head, scene, targets.title, chosen), others_nX, share)
 
 
-LEAST_EXPECTED = 1e-9
-"""A title that was drawn although nobody expected it counts for no more than one over this."""
+LEAST_EXPECTED = 1e-9  # a title that was drawn although nobody expected it counts for no more than one over this
 
 
 def sampled_softmax_loss(target_n: Tensor, drawn_nS: Tensor, expected_S: Tensor, weight_n: Tensor) -> Tensor:
     """Return the weighted sum of `log(exp(t) + sum_s exp(d_s) / expected_s) - t`, a float32 scalar.
 
-    Args:
-        target_n: Scores of the right titles, each of which is always there.
-        drawn_nS: Scores of other titles, minus infinity where a row may not use one.
-        expected_S: How often each was to be expected in the draw; titles that are always there have 1.
-        weight_n: Weight of each row.
+    Scores of drawn titles are minus infinity where a row may not use one. `expected_S` is how often each was to be
+    expected in the draw; titles that are always there have 1.
     """
     corrected_nS = drawn_nS.float() - expected_S.clamp(min=LEAST_EXPECTED).log()
     every = torch.cat([target_n.float().unsqueeze(-1), corrected_nS], dim=-1)
@@ -251,23 +237,18 @@ def _shown_scores(head: Head, scene: ScoringBatch, shown_nC: Tensor, q_nD: Tenso
 
 
 @dataclass(frozen=True, slots=True)
-class Kind:
-    """Heads about one kind of thing.
-
-    Attributes:
-        module: Made of the configuration and the head's place in it; it keeps the place as `position`.
-        weights: [N] weight of each row of a batch in a head; 0 = the row does not train it.
-        total: A head's weighted sum of losses, and the weight that it stands for.
-    """
+class TargetKind:
+    """Heads about one kind of thing."""
 
     module: Callable[[NetworkConfig, int], nn.Module]
-    weights: Callable[[HeadConfig, TargetBatch], Tensor]
+    """Made of the configuration and the head's place in it, which it keeps as `position`."""
     total: Callable[[HeadConfig, Any, ScoringBatch, TargetBatch], tuple[Tensor, Tensor]]
+    """A head's weighted sum of losses, and the weight that it stands for."""
 
 
-KINDS: dict[str, Kind] = {
-    "title": Kind(Head, row_weights, head_sum),
-    "row": Kind(RowHead, row_weights, page_head_sum),
-    "page": Kind(PageHead, row_weights, page_head_sum),
+KINDS: dict[str, TargetKind] = {
+    "title": TargetKind(Head, head_sum),
+    "row": TargetKind(RowHead, page_head_sum),
+    "page": TargetKind(PageHead, page_head_sum),
 }
 """By `HeadConfig.target`."""

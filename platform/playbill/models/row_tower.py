@@ -24,20 +24,12 @@ if TYPE_CHECKING:
 
 FIELDS = ("name", "genre", "about", "head")
 """What is known of a row: index of its name, of its genre, of the title it is about and of the title it begins with."""
-FORGET_SHARE = 0.3
-"""How often the rows above are forgotten in training."""
-PAIR_FEATURES = 3
-"""How many rows are above, and how many of them have the row's name, and its genre."""
+FORGET_SHARE = 0.3  # how often the rows above are forgotten in training
+PAIR_FEATURES = 3  # how many rows are above, and how many of them have the row's name, and its genre
 
 
 class RowTower(nn.Module):
-    """Rows -> vectors [..., D].
-
-    Args:
-        config: Names and genres with their grams.
-        dim: D.
-        text: M.
-    """
+    """Rows -> vectors [..., D]; the configuration has names and genres with their grams, `text` is M."""
 
     grams: Tensor
     offsets: Tensor
@@ -64,13 +56,7 @@ class RowTower(nn.Module):
         return space.names(self.grams, self.offsets)
 
     def forward(self, rows: Mapping[str, Tensor], titles_TD: Tensor, space: GramSpace) -> Tensor:
-        """Embed rows.
-
-        Args:
-            rows: `FIELDS` -> indices [...], 0 = none.
-            titles_TD: Vectors of titles, row 0 none.
-            space: Of grams.
-        """
+        """Embed rows, `FIELDS` -> indices [...], 0 = none; row 0 of the titles' vectors is none."""
         return RowReader(self, titles_TD, space)(rows)
 
     def table(self, titles_TD: Tensor, space: GramSpace) -> Tensor:
@@ -82,13 +68,7 @@ class RowTower(nn.Module):
 
 
 class RowReader:
-    """Vectors of rows, given the titles of a moment. Nothing is computed before it is asked.
-
-    Args:
-        tower: Of the network.
-        titles_TD: Vectors of titles, row 0 none.
-        space: Of grams.
-    """
+    """Vectors of rows, given the titles of a moment (row 0 none). Nothing is computed before it is asked."""
 
     def __init__(self, tower: RowTower, titles_TD: Tensor, space: GramSpace) -> None:
         self._tower, self._titles_TD, self._space = tower, titles_TD, space
@@ -107,9 +87,7 @@ class RowReader:
     def own_and_above(self, rows: Mapping[str, Tensor], there_NA: Tensor) -> tuple[Tensor, Tensor]:
         """Return [N, D] vectors of rows, and the mean vectors of those above them without a vector for each.
 
-        Args:
-            rows: `FIELDS` -> [N, 1 + A]; column 0 is the row, the others are above it.
-            there_NA: Which of them there are.
+        `rows` are `FIELDS` -> [N, 1 + A]: column 0 is the row, the others are above it where `there_NA` says so.
         """
         indices = self._indices(rows)
         own_ND = F.embedding_bag(indices[:, 0], self._table, mode="sum")
@@ -131,12 +109,7 @@ def named_titles(titles_TD: Tensor) -> Tensor:
 
 
 class RowHead(nn.Module):
-    """A head about rows.
-
-    Args:
-        config: Of the network, with rows.
-        position: Place among its heads.
-    """
+    """A head about rows."""
 
     def __init__(self, config: NetworkConfig, position: int) -> None:
         super().__init__()
@@ -154,15 +127,7 @@ class RowHead(nn.Module):
                 nn.init.zeros_(parameter)
 
     def forward(self, state_ND: Tensor, e_ND: Tensor, name_N: Tensor, mean_ND: Tensor, pair_NF: Tensor) -> Tensor:
-        """Return logits [N].
-
-        Args:
-            state_ND: States in their context.
-            e_ND: Vectors of the rows.
-            name_N: Indices of their names.
-            mean_ND: Mean vectors of the rows above each; zero where there is none, or none is known.
-            pair_NF: From `pair_features`.
-        """
+        """Return logits [N] of rows e; mean vectors are of the rows above each, zero where none is known."""
         q_ND = state_ND + self.query(state_ND) + self.above(mean_ND)
         logit = (q_ND * e_ND).sum(-1) * self.scale + self.bias(name_N).squeeze(-1)
         total: Tensor = logit + self.pair(pair_NF).squeeze(-1) + self.base
@@ -170,12 +135,7 @@ class RowHead(nn.Module):
 
 
 class PageHead(nn.Module):
-    """A head about the whole page, or the visit it is for: logistic regression on the state in its context.
-
-    Args:
-        config: Of the network.
-        position: Place among its heads.
-    """
+    """A head about the whole page, or the visit it is for: logistic regression on the state in its context."""
 
     def __init__(self, config: NetworkConfig, position: int) -> None:
         super().__init__()
@@ -191,12 +151,7 @@ class PageHead(nn.Module):
 
 
 def pair_features(rows: Mapping[str, Tensor], there: Tensor) -> Tensor:
-    """Return [N, F] what rows have in common with those above them.
-
-    Args:
-        rows: `FIELDS` -> [N, 1 + A]; column 0 is the row, the others are above it.
-        there: [N, A] which of them there are.
-    """
+    """Return [N, F] what rows have in common with those above them; arguments as for `RowReader.own_and_above`."""
     above = there.float()
     alike = [rows[name][:, 1:].eq(rows[name][:, :1]) & rows[name][:, :1].gt(0) for name in ("name", "genre")]
     counts = [above.sum(1), *((above * same).sum(1) for same in alike)]
@@ -206,15 +161,7 @@ def pair_features(rows: Mapping[str, Tensor], there: Tensor) -> Tensor:
 def row_logits(
     head: RowHead, state_ND: Tensor, rows: Mapping[str, Tensor], read: RowReader, *, forget: float = 0.0
 ) -> Tensor:
-    """Return [N] logits of rows given those above them.
-
-    Args:
-        head: The head.
-        state_ND: States in their context.
-        rows: `FIELDS` -> [N, 1 + A].
-        read: Their vectors.
-        forget: How often the rows above are forgotten.
-    """
+    """Return [N] logits of rows ([N, 1 + A]) given those above them, which are forgotten with probability `forget`."""
     there = (rows["name"][:, 1:] | rows["head"][:, 1:]).gt(0)
     if forget:
         there = there & torch.rand(there.shape[0], 1, device=there.device).ge(forget)

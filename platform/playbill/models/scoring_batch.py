@@ -6,25 +6,16 @@ Axis letters: N prediction rows, n rows that train a head, D width, M matching s
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from playbill.models.batch import ContextBatch
-from playbill.models.context import Queries, requests_with_query
+from playbill.models.context import Queries
 from playbill.models.heads import BiasRows, Head, TitleVectors
-from playbill.models.row_tower import RowReader
+from playbill.models.row_tower import PageHead, RowHead, RowReader
 
-ROWS = 64
-"""Rows of a product come in multiples of it: see `batch.pad_rows`."""
-
-
-class Placed(Protocol):
-    """A head, as far as its state goes."""
-
-    position: int
-    """Place among the network's heads."""
+ROWS = 64  # rows of a product come in multiples of it: see `batch.pad_rows`
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,37 +25,30 @@ class PageStates:
     A row is what such a head is asked about, and a page is asked before there is a row.
     """
 
-    state: Tensor
-    """[p, D] of the requests that train such a head."""
-    own: Tensor | None
-    """[K, p, D] likewise, as each head sees it."""
-    place: Tensor
-    """[N] where each request's state is; 0 for the others."""
+    state: Tensor  # [p, D] of the requests that train such a head
+    own: Tensor | None  # [K, p, D] likewise, as each head sees it
+    place: Tensor  # [N] where each request's state is; 0 for the others
 
 
 @dataclass(frozen=True, slots=True)
 class ScoringBatch:
     """N requests, as the heads see them."""
 
-    state: Tensor
-    """[N, D] states in their context."""
-    queries: Queries | None
-    """What was typed; None when no row has a query."""
+    state: Tensor  # [N, D] states in their context
+    queries: Queries | None  # what was typed; None when no row has a query
     context: ContextBatch
     rows: BiasRows
     titles: TitleVectors
-    embed: RowReader | None = None
-    """Rows by `rows.FIELDS` -> their vectors; None where no head is about rows."""
+    embed: RowReader | None = None  # rows by `rows.FIELDS` -> their vectors; None where no head is about rows
     page: PageStates | None = None
     """What heads about rows and pages read; None where no request says its row, and they read `state`."""
-    own: Tensor | None = None
-    """[K, N, D] the state as each head sees it; None where all see `state`."""
+    own: Tensor | None = None  # [K, N, D] the state as each head sees it; None where all see `state`
 
-    def state_of(self, head: Placed) -> Tensor:
+    def state_of(self, head: Head | RowHead | PageHead) -> Tensor:
         """Return [N, D] the state as one head sees it."""
         return self.state if self.own is None else self.own[head.position]
 
-    def page_states(self, head: Placed, chosen_n: Tensor) -> Tensor:
+    def page_states(self, head: Head | RowHead | PageHead, chosen_n: Tensor) -> Tensor:
         """Return [n, D] the states of some requests as a head about rows or pages sees them."""
         if self.page is None:
             return self.state_of(head)[chosen_n]
@@ -77,11 +61,6 @@ class ScoringBatch:
         canvas_P, back_P = torch.unique(self.rows.canvas, return_inverse=True)
         return canvas_P, back_P[self.rows.row]
 
-    @property
-    def has_query(self) -> Tensor:
-        """[N] whether the request has a query, typed or by the name of its source title."""
-        return requests_with_query(self.context)
-
 
 def chosen_rows(weight_N: Tensor) -> tuple[Tensor, Tensor]:
     """Return the numbers and weights of rows above 0, filled up with rows of weight 0 to a multiple of `ROWS`."""
@@ -92,14 +71,7 @@ def chosen_rows(weight_N: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def target_logits(head: Head, scene: ScoringBatch, title_N: Tensor, chosen: Tensor) -> Tensor:
-    """Return [n] the score of each chosen row's own title, float32.
-
-    Args:
-        head: The head.
-        scene: N requests.
-        title_N: [N] title of each.
-        chosen: [n] numbers of rows.
-    """
+    """Return [n] the score of each chosen row's own title, float32; `chosen` are n numbers of the N rows."""
     title, context = title_N[chosen], scene.context
     state = scene.state_of(head)[chosen]
     q, e = head.queries(state), scene.titles.vectors[title]

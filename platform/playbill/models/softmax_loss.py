@@ -19,52 +19,40 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 
-CHUNK_LOGITS = 1 << 18
-"""Logits that go through the softmax at a time: about what the second-level cache holds."""
+CHUNK_LOGITS = 1 << 18  # logits that go through the softmax at a time: about what the second-level cache holds
 BLOCK_LOGITS = 1 << 20
 """Logits of one matrix product on a processor. They are read three times, so they should stay in its caches."""
 LEAST_ROWS = 64
 """Rows of a product, however many titles there are: each adds to the whole gradient of the title vectors."""
-ACCELERATOR_LOGITS = 1 << 22
-"""Logits of one product elsewhere, where every product costs a launch."""
-TINY = 1e-30
-"""Probabilities below it count as this much, so that a hopeless row has a finite loss."""
-FAR = 1e30
-"""Taken off the logit of what does not compete: its probability is then exactly 0."""
+ACCELERATOR_LOGITS = 1 << 22  # logits of one product elsewhere, where every product costs a launch
+TINY = 1e-30  # probabilities below it count as this much, so that a hopeless row has a finite loss
+FAR = 1e30  # taken off the logit of what does not compete: its probability is then exactly 0
 
 
 @dataclass(frozen=True, slots=True)
 class Hidden:
     """Titles that are in no row's denominator because its member could not have seen them. Targets always are."""
 
-    titles: Tensor
-    """[G, T] bool."""
-    row: Tensor
-    """[N] row of `titles` of each query."""
+    titles: Tensor  # [G, T] bool
+    row: Tensor  # [N] row of `titles` of each query
 
 
 @dataclass(frozen=True, slots=True)
 class Moments:
     """What the features of titles at the moment of each row add to their scores."""
 
-    weights: Tensor
-    """[P, F] float32, one row for each row of the bias."""
-    features: Tensor
-    """[S, T, F] float32; no gradient flows to them."""
-    snapshot: Tensor
-    """[N] moment of each query. Rows of one moment should lie side by side."""
+    weights: Tensor  # [P, F] float32, one row for each row of the bias
+    features: Tensor  # [S, T, F] float32; no gradient flows to them
+    snapshot: Tensor  # [N] moment of each query. Rows of one moment should lie side by side.
 
 
 @dataclass(frozen=True, slots=True)
 class Names:
     """A second product, of what was typed with what titles are called, for the few rows that have a query."""
 
-    rows: Tensor
-    """[m] numbers of those rows, ascending."""
-    typed: Tensor
-    """[m, M] of the queries' type."""
-    names: Tensor
-    """[T, M]; no gradient flows to them."""
+    rows: Tensor  # [m] numbers of those rows, ascending
+    typed: Tensor  # [m, M] of the queries' type
+    names: Tensor  # [T, M]; no gradient flows to them
 
 
 @dataclass(frozen=True, slots=True)

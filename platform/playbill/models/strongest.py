@@ -15,10 +15,7 @@ from playbill.arrays import Floats32, Ints64
 def largest_of_rows(sizes: Ints64, value: npt.NDArray[np.floating], kept: int) -> tuple[Ints64, Ints64, Ints64]:
     """Find the largest entries of each row; of equal ones those that come first.
 
-    Args:
-        sizes: [R] entries of each row.
-        value: [P] entries, row after row.
-        kept: J.
+    Rows have `sizes` [R] entries, `value` [P] holds them row after row.
 
     Returns:
         The entries that are kept, row after row with the largest first; the row of each, and its place there.

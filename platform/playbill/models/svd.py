@@ -7,8 +7,9 @@ that no coordinate is special (Levy & Goldberg, NeurIPS 2014). Seconds for a mil
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 from scipy import sparse
+
+from playbill.arrays import Floats32, Floats64, Ints64
 
 WINDOW = 8
 LANCZOS = 20_000
@@ -17,16 +18,10 @@ tenth of the time at 100,000, and good enough for a start."""
 OVERSAMPLED, POWERS = 16, 4
 
 
-def co_occurrence(title: npt.NDArray[np.int64], member: npt.NDArray[np.int64], titles: int) -> sparse.csr_matrix:
-    """Count pairs of titles within eight steps of one member.
+def co_occurrence(title: Ints64, member: Ints64, titles: int) -> sparse.csr_matrix:
+    """Count pairs of titles within eight steps of one member: symmetric [titles, titles], row and column 0 empty.
 
-    Args:
-        title: [E] title index of every training event, in order within each member.
-        member: [E] any number that is the same for events of one member; members lie together.
-        titles: Size of the vocabulary, index 0 included.
-
-    Returns:
-        [titles, titles] symmetric counts; row and column 0 are empty.
+    `title` [E] is that of every training event, in order within each member, whose events lie together.
     """
     left, right = [], []
     for step in range(1, WINDOW + 1):
@@ -50,9 +45,7 @@ def positive_pmi(counts: sparse.csr_matrix) -> sparse.csr_matrix:
     return sparse.coo_matrix(kept, counts.shape).tocsr()
 
 
-def known_directions(
-    matrix: sparse.csr_matrix, rank: int, generator: np.random.Generator
-) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+def known_directions(matrix: sparse.csr_matrix, rank: int, generator: np.random.Generator) -> tuple[Floats64, Floats64]:
     """Return `largest_directions`; where most rows are empty, of the others alone, and 0 in the empty ones."""
     known = np.flatnonzero(np.diff(matrix.indptr))
     if 2 * len(known) > matrix.shape[0]:
@@ -65,7 +58,7 @@ def known_directions(
 
 def largest_directions(
     matrix: sparse.csr_matrix, rank: int, generator: np.random.Generator
-) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+) -> tuple[Floats64, Floats64]:
     """Return the left singular vectors [titles, rank] and values [rank] of the largest directions.
 
     Lanczos is for few directions of many: near the full rank it restarts from vectors of its own, which no seed fixes.
@@ -83,7 +76,7 @@ def largest_directions(
 
 def random_directions(
     matrix: sparse.csr_matrix, rank: int, generator: np.random.Generator
-) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+) -> tuple[Floats64, Floats64]:
     """Return nearly the same of a symmetric matrix, by subspace iteration from random vectors.
 
     Halko, Martinsson and Tropp, "Finding structure with randomness", SIAM Review 2011, algorithms 4.4 and 5.3.
@@ -97,18 +90,11 @@ def random_directions(
     return basis @ turned[:, first], np.abs(values[first])
 
 
-def svd_vectors(
-    title: npt.NDArray[np.int64],
-    member: npt.NDArray[np.int64],
-    titles: int,
-    dim: int,
-    seed: int,
-    std: float = 0.05,
-) -> npt.NDArray[np.float32]:
+def svd_vectors(title: Ints64, member: Ints64, titles: int, dim: int, seed: int, std: float = 0.05) -> Floats32:
     """Return [titles, dim] float32 start vectors from the training part of the log alone.
 
     Titles that never occur, and coordinates beyond the rank, get small random values. `std` is the mean size of a
-    coordinate. Arguments are those of `co_occurrence`; `seed` fixes rotation and noise.
+    coordinate; `seed` fixes rotation and noise.
     """
     generator = np.random.default_rng(seed)
     vectors = generator.normal(scale=std, size=(titles, dim))

@@ -24,16 +24,11 @@ VECTOR_STD = 0.05
 class PreparedTitles:
     """What does not change while weights do, computed once per `TitleInputs`."""
 
-    names: Tensor
-    """[T, M] unit vectors of names."""
-    synopses: Tensor
-    """[T, M] unit vectors of synopses."""
-    numeric: Tensor
-    """[T, 2Fs] normalised static features."""
-    snapshots: DistinctFeatures
-    """Normalised time-dependent features at S moments."""
-    experience: Tensor
-    """[T, 3] age, whether the age is known, and plays, compressed: what the gate reads."""
+    names: Tensor  # [T, M] unit vectors of names
+    synopses: Tensor  # [T, M] unit vectors of synopses
+    numeric: Tensor  # [T, 2Fs] normalised static features
+    snapshots: DistinctFeatures  # normalised time-dependent features at S moments
+    experience: Tensor  # [T, 3] age, whether the age is known, and plays, compressed: what the gate reads
 
 
 class TitleTower(nn.Module):

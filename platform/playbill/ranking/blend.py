@@ -20,22 +20,18 @@ from typing import Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from playbill.arrays import AnyFloats
+from playbill.arrays import AnyFloats, Floats64
 from playbill.definitions.specs import ResolvedModel
 from playbill.definitions.specs.canvas import TERMS
 from playbill.errors import UnknownNameError
 from playbill.ranking.candidates import Columns, Mask
 
-Scores = npt.NDArray[np.float64]
+Scores = Floats64
 FloatType = TypeVar("FloatType", bound=np.floating[Any])
-COMPETING = ("softmax", "sampled_softmax", "pairwise")
-"""Losses under which titles compete for one probability."""
-AS_IT_IS = "none"
-"""Stands for the loss of a term that no loss trained."""
-CELLS_AT_ONCE = 1 << 17
-"""Scores that are blended at a time: a few copies of them stay in the second-level cache."""
-VALUES = (AS_IT_IS, "huber")
-"""Losses whose outputs are values, not evidence."""
+COMPETING = ("softmax", "sampled_softmax", "pairwise")  # losses under which titles compete for one probability
+AS_IT_IS = "none"  # stands for the loss of a term that no loss trained
+CELLS_AT_ONCE = 1 << 17  # scores that are blended at a time: a few copies of them stay in the second-level cache
+VALUES = (AS_IT_IS, "huber")  # losses whose outputs are values, not evidence
 
 
 def head_losses(resolved: ResolvedModel) -> dict[str, str]:
@@ -51,15 +47,9 @@ def blended(resolved: ResolvedModel) -> set[str]:
 
 
 def log_probabilities(logits: AnyFloats, loss: str, candidates: Mask) -> Scores:
-    """Turn one head's logits into log probabilities.
+    """Turn one head's logits [T] into log probabilities, float64, -inf where there is no candidate.
 
-    Args:
-        logits: [T], finite.
-        loss: One of `COMPETING`, or that of a head that is asked about each title apart.
-        candidates: [T]; softmax is taken over these.
-
-    Returns:
-        [T] float64, at most 0, -inf where there is no candidate.
+    Softmax is taken over the candidates.
     """
     values = np.where(candidates, logits.astype(np.float64), -np.inf)
     if not candidates.any():
@@ -75,12 +65,7 @@ def log_sigmoid(values: npt.NDArray[FloatType]) -> npt.NDArray[FloatType]:
 
 
 def log_normaliser(logits: AnyFloats, candidates: Mask) -> float:
-    """Return the logarithm of the sum of exponentials of the candidates' logits, 0 where there is none.
-
-    Args:
-        logits: [T].
-        candidates: [T].
-    """
+    """Return the logarithm of the sum of exponentials of the candidates' logits [T], 0 where there is none."""
     values = logits[candidates].astype(np.float64)
     if not values.size:
         return 0.0
@@ -89,15 +74,7 @@ def log_normaliser(logits: AnyFloats, candidates: Mask) -> float:
 
 
 def blend_rows(logits: Mapping[str, AnyFloats], losses: Mapping[str, str], weights: Mapping[str, float]) -> Scores:
-    """Score every title of many requests: `blend` of each row with everything as a candidate, at once.
-
-    Args:
-        logits: Head -> [N, T], finite.
-        losses: Head -> its loss.
-        weights: Head -> weight, as a canvas or row says; at least one.
-
-    Returns:
-        [N, T] float64.
+    """Score every title of many requests [N, T]: `blend` of each row with everything as a candidate, at once.
 
     Raises:
         UnknownNameError: A weight names a head that the model does not have.
@@ -127,16 +104,9 @@ def blend_rows(logits: Mapping[str, AnyFloats], losses: Mapping[str, str], weigh
 def blend(
     logits: Mapping[str, AnyFloats], losses: Mapping[str, str], weights: Mapping[str, float], candidates: Mask
 ) -> Scores:
-    """Score candidates for one request: the sum over heads of weight times log probability.
+    """Score candidates for one request: the sum over heads of weight times log probability, [T] float64.
 
-    Args:
-        logits: Head -> [T].
-        losses: Head -> its loss.
-        weights: Head -> weight, as a canvas or row says.
-        candidates: [T].
-
-    Returns:
-        [T] float64, -inf where there is no candidate.
+    What is no candidate has -inf.
 
     Raises:
         UnknownNameError: A weight names a head that the model does not have.
@@ -174,12 +144,7 @@ class RankedList:
 
 
 def rank(scores: Scores, candidates: Mask, k: int | None = None) -> RankedList:
-    """List candidates by score, best first; of equal scores the smaller column comes first.
-
-    Args:
-        scores: [T], no NaN among candidates.
-        candidates: [T], nothing else is listed.
-        k: Length at most; None lists every candidate.
+    """List candidates by score, best first, `k` at most; of equal scores the smaller column comes first.
 
     Raises:
         ValueError: The shapes differ, `k` is not positive, or a candidate's score is NaN.
@@ -199,19 +164,10 @@ def rank(scores: Scores, candidates: Mask, k: int | None = None) -> RankedList:
 
 
 def break_ties(scores: Scores, ties: Scores, candidates: Mask, k: int) -> Scores:
-    """Order candidates of equal score by another score, as far as the best `k` go.
+    """Return [T] scores by which `rank` lists the best `k` candidates by score, then by `ties` (-inf and NaN last).
 
     A candidate's score rises by less than half of what it lacks to the next higher one. Only those that can be among
     the best `k` are looked at, so that a page pays for the titles it shows and not for the catalogue.
-
-    Args:
-        scores: [T], finite.
-        ties: [T], -inf and NaN come last.
-        candidates: [T].
-        k: How many have to be in order.
-
-    Returns:
-        [T] scores; `rank` lists the best `k` candidates by score, then by `ties`.
     """
     near = _near_best(scores, np.flatnonzero(candidates), k)
     levels, level = np.unique(scores[near], return_inverse=True)

@@ -13,7 +13,6 @@ from functools import cached_property, lru_cache
 from typing import Any, TypeVar
 
 import numpy as np
-import numpy.typing as npt
 import polars as pl
 
 from playbill.arrays import Ints64, Mask
@@ -21,14 +20,13 @@ from playbill.clock import to_microseconds
 from playbill.datasets.candidate_masks import ALWAYS, NEVER, Described
 from playbill.definitions.specs import CandidatesSpec
 
-Columns = npt.NDArray[np.int64]
-Counts = npt.NDArray[np.int64]
+Columns = Ints64
+Counts = Ints64
 
 Value = TypeVar("Value")
 
 EVERYWHERE = "*"
-ABSENT = -1
-"""Column of a title that is not in the catalogue."""
+ABSENT = -1  # column of a title that is not in the catalogue
 
 _COUNTRIES_KEPT = 512
 _MOMENTS_KEPT = 32
@@ -43,10 +41,8 @@ class _Spans:
     column: Columns
     start: Ints64
     end: Ints64
-    known: Ints64
-    """Since when each row is known."""
-    firsts: Columns
-    """Where each title's rows begin."""
+    known: Ints64  # since when each row is known
+    firsts: Columns  # where each title's rows begin
 
 
 class Catalogue:
@@ -95,7 +91,8 @@ class Catalogue:
 
     def name(self, column: int, language: str | None = None) -> str:
         """Return a title's name in a language, its main name where there is none in that language."""
-        return self._names_in(language).get(column) or self._main_names[column]
+        names = self._by_language.get(language, {}) if language else {}
+        return names.get(column) or self._main_names[column]
 
     def find(self, text: str) -> tuple[str, ...]:
         """Return the ids of titles with exactly this id, else with this name in any language, case ignored.
@@ -216,9 +213,6 @@ class Catalogue:
         rows = self._titles.select(pl.int_range(pl.len()).alias("column"), pl.col("names").alias("translation"))
         found = rows.explode("translation").drop_nulls("translation").unnest("translation")
         return found.drop_nulls(["language", "name"])
-
-    def _names_in(self, language: str | None) -> dict[int, str]:
-        return self._by_language.get(language, {}) if language else {}
 
     @cached_property
     def _by_language(self) -> dict[str, dict[int, str]]:

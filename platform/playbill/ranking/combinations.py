@@ -22,14 +22,10 @@ from playbill.definitions.specs.row import GeneratorSpec, WordsSpec
 from playbill.ranking.catalogue import Catalogue, Columns
 
 MOST_QUALIFIERS = 3
-LEAST_QUALIFIERS = 2
-"""What a combination says beside its genre."""
-TOO_ALIKE = 0.5
-"""Two rows that share more of their titles (Jaccard) are one too many."""
-ACCLAIMED = "acclaimed"
-"""What the key of a combination ends with where nearly all liked its titles."""
-CONSIDERED = 60
-"""Combinations looked at for one member, best first."""
+LEAST_QUALIFIERS = 2  # what a combination says beside its genre
+TOO_ALIKE = 0.5  # two rows that share more of their titles (Jaccard) are one too many
+ACCLAIMED = "acclaimed"  # what the key of a combination ends with where nearly all liked its titles
+CONSIDERED = 60  # combinations looked at for one member, best first
 
 
 class Combination(NamedTuple):
@@ -57,17 +53,11 @@ class Combination(NamedTuple):
 
 @dataclass(frozen=True)
 class Combinations:
-    """The combinations of a catalogue that have enough titles, without acclaim, which changes from day to day.
+    """The combinations of a catalogue that have enough titles, without acclaim, which changes from day to day."""
 
-    Args:
-        own: [N] combinations.
-        titles: [N] columns of the titles of each.
-        of_title: [T] which of them each title is in.
-    """
-
-    own: list[Combination]
-    titles: list[Columns]
-    of_title: list[Columns]
+    own: list[Combination]  # [N] combinations
+    titles: list[Columns]  # [N] columns of the titles of each
+    of_title: list[Columns]  # [T] which of them each title is in
 
     @classmethod
     def of(cls, catalogue: Catalogue, words: WordsSpec, minimum: int) -> Combinations:
@@ -114,13 +104,9 @@ def combinations_of(generator: GeneratorSpec, catalogue: Catalogue) -> Combinati
 def named_combination(
     generator: GeneratorSpec, catalogue: Catalogue, key: str, acclaimed: Callable[[], Mask]
 ) -> tuple[Combination, Mask] | None:
-    """Return the combination that a row's id calls by its key, and its [T] titles; None where there is none.
+    """Return the combination that a row's id calls by its `key`, and its [T] titles; None where there is none.
 
-    Args:
-        generator: Of the row.
-        catalogue: The titles.
-        key: See `Combination.key`.
-        acclaimed: Returns the [T] titles that nearly all liked; asked only where the key says so.
+    `acclaimed` gives the [T] titles that nearly all liked; it is called only where the key says so.
     """
     known = combinations_of(generator, catalogue)
     plain = key.removesuffix(f".{ACCLAIMED}")
@@ -136,12 +122,7 @@ def choose(
 ) -> list[tuple[Combination, Mask]]:
     """Return a member's combinations and the [T] titles of each, the best first, `limit` at most.
 
-    Args:
-        generator: Of the row.
-        catalogue: The titles.
-        liked: Columns of titles the member liked.
-        allowed: [T] what can be shown here and now.
-        acclaimed: [T] titles that nearly all liked, as far as is known now.
+    `liked` are columns; `allowed` [T] is what can be shown here and now, `acclaimed` [T] what nearly all liked.
     """
     words, known = generator.words or WordsSpec(), combinations_of(generator, catalogue)
     chosen: list[tuple[Combination, Mask]] = []
@@ -159,11 +140,7 @@ def choose(
 
 
 def name_of(own: Combination, template: str, words: WordsSpec, language: str) -> str | None:
-    """Return a combination's name by a template such as `{acclaim} {mood} {origin} {genre} {era}`.
-
-    Returns:
-        None where the language has no word for a part of it.
-    """
+    """Name a combination by a template such as `{acclaim} {mood} {origin} {genre} {era}`; None if a word is missing."""
     genre = words.genres.get(word_key(own.genre), {}).get(language)
     kind = words.kinds.get(own.kind, {}).get(language) if own.kind else "{genre}"
     era = (words.era or {}).get(language) if own.decade is not None else ""

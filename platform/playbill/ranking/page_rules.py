@@ -1,10 +1,7 @@
 """What a page is built from: rows that could be on it, the rules it keeps to, and how rows are valued.
 
-Axis letters: T titles, R rows.
-
-How a page values its rows: by the plays that their titles are expected to bring, and by heads about rows.
-
-Axis letters: R rows.
+Rows are valued by the plays that their titles are expected to bring, and by heads about rows.
+Axis letters: T titles, R rows, C columns of a row.
 """
 
 from __future__ import annotations
@@ -26,29 +23,19 @@ if TYPE_CHECKING:
     from playbill.ranking.scoring.row_scoring import PageState
 
 
-SPARE = 4
-"""How many times the titles of a row are ranked at first; more only when the rows above took so many."""
-ROW_DECAY = 0.78
-"""How much of the attention at a row's head reaches the head of the next row."""
+SPARE = 4  # how many times the titles of a row are ranked at first; more only when the rows above took so many
+ROW_DECAY = 0.78  # how much of the attention at a row's head reaches the head of the next row
 
 
 @dataclass(frozen=True, slots=True)
 class RowEntry:
-    """What a row head reads of a row.
+    """What a row head reads of a row."""
 
-    Args:
-        name: Its definition's name, such as `genre_rows`.
-        genre: Of a genre row.
-        about: Column of its source title, `ABSENT` without one.
-        head: Column of the title it begins with.
-        expected: How likely one of the titles it shows is played, where that is known.
-    """
-
-    name: str
-    genre: str | None = None
-    about: int = ABSENT
-    head: int = ABSENT
-    expected: float | None = None
+    name: str  # its definition's name, such as `genre_rows`
+    genre: str | None = None  # of a genre row
+    about: int = ABSENT  # column of its source title, `ABSENT` without one
+    head: int = ABSENT  # column of the title it begins with
+    expected: float | None = None  # how likely one of the titles it shows is played, where that is known
 
 
 class RowValues(Protocol):
@@ -56,23 +43,16 @@ class RowValues(Protocol):
 
     def __call__(self, rows: Sequence[RowEntry], above: Sequence[RowEntry]) -> Floats64:
         """Return [R] values of rows, given those above them; none above asks for each row by itself."""
-        ...
 
 
 @dataclass(frozen=True, eq=False)
 class RowCandidate:
-    """A row that could be on a page.
+    """A row that could be on a page."""
 
-    Args:
-        plan: Which row.
-        scores: [T] its own order of titles.
-        wanted: [T] titles it may show, its genre's alone where it is of one.
-        chances: [T] logits of a play of each title in this row once it is looked at; None where nothing says so.
-    """
-
-    plan: RowPlan
-    scores: Scores
-    wanted: Mask
+    plan: RowPlan  # which row
+    scores: Scores  # [T] its own order of titles
+    wanted: Mask  # [T] titles it may show, its genre's alone where it is of one
+    # [T] logits of a play of each title in this row once it is looked at; None where nothing says so
     chances: npt.NDArray[np.floating[Any]] | None = None
     _ranked: dict[int, RankedList] = field(default_factory=dict, repr=False)
 
@@ -82,12 +62,7 @@ class RowCandidate:
         return self.plan.spec.name
 
     def entry(self, titles: RankedList, looks: Floats64 | None = None) -> RowEntry:
-        """Return what values a row that shows these titles.
-
-        Args:
-            titles: What it shows.
-            looks: [C] how likely each column is looked at; None where nobody asks for the expected play.
-        """
+        """Return what values a row that shows these titles; without `looks` [C] nobody asks for the expected play."""
         head = int(titles.columns[0]) if len(titles) else ABSENT
         expected = None
         if looks is not None and self.chances is not None:
@@ -121,9 +96,7 @@ class RowCandidate:
 def expected_play(logits: npt.NDArray[np.floating[Any]], looks: Floats64) -> float:
     """Return how likely a title of a row is played: `1 - prod_j (1 - look_j sigmoid(logit_j))`; see `ExpectedPlaySpec`.
 
-    Args:
-        logits: Of a play of each title once it is looked at, from the left.
-        looks: How likely each column is looked at; at least as many.
+    Logits are of a play of each title once it is looked at, from the left; there are at least as many `looks`.
     """
     played = np.exp(-np.logaddexp(0.0, -logits.astype(np.float64)))
     return float(-np.expm1(np.log1p(-looks[: len(played)] * played).sum()))
@@ -131,30 +104,16 @@ def expected_play(logits: npt.NDArray[np.floating[Any]], looks: Floats64) -> flo
 
 @dataclass(frozen=True)
 class PageRules:
-    """What one page keeps to.
+    """What one page keeps to."""
 
-    Args:
-        spec: The canvas's.
-        k: Titles of a row at most.
-        viewport: Of the device, None = nothing is known of it.
-        first: Whether the placed row comes first; None where nothing places it.
-    """
-
-    spec: PageSpec
-    k: int
-    viewport: ViewportSpec | None = None
-    first: bool | None = None
+    spec: PageSpec  # the canvas's
+    k: int  # titles of a row at most
+    viewport: ViewportSpec | None = None  # of the device, None = nothing is known of it
+    first: bool | None = None  # whether the placed row comes first; None where nothing places it
 
     @classmethod
     def of(cls, spec: PageSpec, k: int, device: str | None, heads: dict[str, float] | None = None) -> PageRules:
-        """Return the rules of one request.
-
-        Args:
-            spec: The canvas's.
-            k: Titles of a row at most.
-            device: Where the page is shown.
-            heads: Head of level `page` -> its probability, as far as they are known.
-        """
+        """Return the rules of one request; `heads` are the probabilities that heads of level `page` give, if known."""
         likely = (heads or {}).get(spec.placed.head) if spec.placed else None
         first = None if likely is None or spec.placed is None else likely >= spec.placed.first_from
         return cls(spec, k, spec.viewports.get(device or ""), first)
@@ -182,12 +141,7 @@ SMALLEST = 1e-12
 
 @dataclass(frozen=True)
 class ValuedRows:
-    """Values of rows by the titles they show and by heads about rows; a `page_parts.RowValues`.
-
-    Args:
-        expected: How much the chance of a play of their titles counts.
-        blended: What heads about rows say; None where none is asked.
-    """
+    """Values of rows by the plays expected of their titles, and by heads about rows if any; a `RowValues`."""
 
     expected: ExpectedPlaySpec
     blended: RowValues | None = None
@@ -208,9 +162,7 @@ class ValuedRows:
 def valued_by(spec: PageSpec, state: PageState | None) -> RowValues | None:
     """Return how a page's specification values rows, None where they come as they are written.
 
-    Args:
-        spec: Its `expected` needs rows with `chances`.
-        state: What heads about rows see; without it they say nothing.
+    Without a `state` heads about rows say nothing; `expected` needs rows with `chances`.
     """
     if spec.strategy == "fixed":
         return None

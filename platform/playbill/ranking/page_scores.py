@@ -9,43 +9,32 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-from playbill.arrays import Floats32
+from playbill.arrays import Floats32, Floats64, Ints64
 from playbill.errors import UnknownNameError
 from playbill.ranking.blend import COMPETING, VALUES, RankedList, Scores, log_normaliser, log_sigmoid, rank
 from playbill.ranking.candidates import Mask
 
-ROUNDING = 2.0**-24
-"""Relative error of one operation in float32."""
+ROUNDING = 2.0**-24  # relative error of one operation in float32
 UNDERFLOW = float(np.finfo(np.float32).smallest_subnormal)
 """Smallest step in float32: no result is nearer than that to what it should be."""
-OPERATIONS = 16
-"""Roundings between a logit and its part of a blend, at most; functions count as several."""
-SMALL = 1e-20
-"""A sum of exponentials below it may have lost some to underflow, so it is computed in float64 instead."""
+OPERATIONS = 16  # roundings between a logit and its part of a blend, at most; functions count as several
+SMALL = 1e-20  # a sum of exponentials below it may have lost some to underflow, so it is computed in float64 instead
 
 
 @dataclass(frozen=True, slots=True)
 class Term:
-    """One head's part of one row's blend.
+    """One head's part of one row's blend."""
 
-    Args:
-        logits: [T] float32.
-        loss: Of the head.
-        weight: In the blend.
-        normaliser: Logarithm of the sum of exponentials over the row's candidates where titles compete, else 0.
-    """
-
-    logits: Floats32
-    loss: str
-    weight: float
+    logits: Floats32  # [T] float32
+    loss: str  # of the head
+    weight: float  # in the blend
+    # logarithm of the sum of exponentials over the row's candidates where titles compete, else 0
     normaliser: float = 0.0
 
-    def exact(self, columns: npt.NDArray[np.int64]) -> Scores:
+    def exact(self, columns: Ints64) -> Scores:
         """Return the float64 part of a blend of some titles."""
         values = self.logits[columns].astype(np.float64)
         if self.loss in COMPETING:
@@ -57,30 +46,18 @@ class Term:
 
 @dataclass(frozen=True)
 class PageScores:
-    """Scores of R rows.
+    """Scores of R rows."""
 
-    Args:
-        scores: [R, T] float32 blends, -inf where there is no candidate. Their error is below `errors`.
-        candidates: [R, T].
-        terms: The parts of each row's blend.
-        errors: [R].
-    """
-
-    scores: Floats32
-    candidates: Mask
-    terms: tuple[tuple[Term, ...], ...]
-    errors: npt.NDArray[np.float64]
+    scores: Floats32  # [R, T] float32 blends, -inf where there is no candidate. Their error is below `errors`.
+    candidates: Mask  # [R, T]
+    terms: tuple[tuple[Term, ...], ...]  # the parts of each row's blend
+    errors: Floats64  # [R]
 
     def __len__(self) -> int:
         return len(self.terms)
 
     def best(self, row: int, k: int, allowed: Mask | None = None) -> RankedList:
         """List a row's best candidates: `rank(blend(...), candidates & allowed, k)`, scores in float64.
-
-        Args:
-            row: Which one.
-            k: Length at most.
-            allowed: [T] what may still be shown; None = every candidate.
 
         Raises:
             ValueError: `k` is not positive, or a candidate's score is NaN.
@@ -106,7 +83,7 @@ class PageScores:
         (term,) = self.terms[row]
         return term.logits
 
-    def _near(self, row: int, k: int, mask: Mask) -> npt.NDArray[np.int64]:
+    def _near(self, row: int, k: int, mask: Mask) -> Ints64:
         """Return the columns that the error cannot tell from the best `k`."""
         if k < 1:
             raise ValueError(f"k must be at least 1, got {k}")
@@ -119,7 +96,7 @@ class PageScores:
             columns = columns[values >= least - 2 * self.errors[row]]
         return columns
 
-    def exact(self, row: int, columns: npt.NDArray[np.int64]) -> Scores:
+    def exact(self, row: int, columns: Ints64) -> Scores:
         """Return the float64 blend of some candidates of a row."""
         total = np.zeros(len(columns))
         for term in self.terms[row]:
@@ -150,7 +127,7 @@ def blend_page(
     scores = np.zeros(candidates.shape, np.float32)
     errors = np.zeros(len(blends))
     terms: list[tuple[Term, ...]] = []
-    # One look-up in a table of two is several times faster than a choice for each title.
+    # One look-up in a table of two is several times faster than a choice for each title
     outside = np.take(np.array([-np.inf, 0.0], np.float32), candidates.view(np.uint8))
     weigh = candidates.astype(np.float32)
     for row, weights in enumerate(blends):
@@ -167,25 +144,6 @@ def blend_page(
     errors *= np.array([len(own) for own in terms]) + 1
     scores += outside
     return PageScores(scores, candidates, tuple(terms), errors)
-
-
-def page_of(
-    logits: Mapping[str, npt.NDArray[Any]],
-    losses: Mapping[str, str],
-    blends: Sequence[Mapping[str, float]],
-    candidates: Mask,
-) -> PageScores:
-    """Blend rows that were scored by every head: `blend_page` of head -> [R, T] logits, such as `Scorer.score` gives.
-
-    Raises:
-        UnknownNameError: A blend names a head that has no logits.
-    """
-    pairs = [(row, head) for row, weights in enumerate(blends) for head in weights]
-    for _, head in pairs:
-        if head not in logits:
-            raise UnknownNameError("head", head, logits.keys() & losses.keys())
-    rows = [logits[head][row].astype(np.float32, copy=False) for row, head in pairs]
-    return blend_page(rows, pairs, losses, blends, candidates)
 
 
 def _term(logits: Floats32, loss: str, weight: float, among: tuple[Mask, Floats32]) -> tuple[Term, Floats32]:

@@ -11,10 +11,9 @@ from datetime import datetime, timedelta
 from functools import cached_property, lru_cache
 
 import numpy as np
-import numpy.typing as npt
 import polars as pl
 
-from playbill.arrays import Ints64, Mask
+from playbill.arrays import Floats64, Ints64, Mask
 from playbill.clock import EPOCH, to_microseconds
 from playbill.ranking.catalogue import Catalogue, Columns, Counts
 from playbill.schema import UNKNOWN_COUNTRY
@@ -22,8 +21,7 @@ from playbill.schema import UNKNOWN_COUNTRY
 WEEK = timedelta(days=7)
 LIKED_SHARE = 0.7
 """Thumbs that point up, of a title that is acclaimed: by the lower end of what its thumbs allow to be said."""
-CONFIDENCE = 1.2816
-"""Normal quantile of that lower end: it is too high for one title in ten."""
+CONFIDENCE = 1.2816  # normal quantile of that lower end: it is too high for one title in ten
 
 PLAY_COLUMNS = ("event_at", "title_id", "action", "country")
 """Columns of the log that plays and thumbs are counted from."""
@@ -37,12 +35,7 @@ class TitleCounts:
     """Events of titles in order of time: 16 bytes each. Safe to share between threads.
 
     Counts up to a day's start are kept, so a later request counts only what came after it: time O(T + events of a
-    day), whatever the length of the log.
-
-    Args:
-        titles: How many there are.
-        moments: [P] microseconds since 1970, rising.
-        columns: [P] the title of each.
+    day), whatever the length of the log. Moments [P] rise.
     """
 
     def __init__(self, titles: int, moments: Ints64, columns: Columns) -> None:
@@ -81,8 +74,7 @@ class _Counted:
     up: TitleCounts
     down: TitleCounts
     countries: Mapping[str, int]
-    by_country: pl.DataFrame
-    """event_at, column and code of each play."""
+    by_country: pl.DataFrame  # event_at, column and code of each play
 
 
 class PlayLog:
@@ -165,11 +157,11 @@ class PlayLog:
         return TitleCounts(self.titles, moments, rows["column"].to_numpy().astype(np.int64))
 
 
-def wilson_lower(up: Counts, total: Counts) -> npt.NDArray[np.float64]:
+def wilson_lower(up: Counts, total: Counts) -> Floats64:
     """Return the lower end of the Wilson score interval of up / total, one-sided at `CONFIDENCE`; 0 without any."""
     n = np.maximum(total, 1).astype(np.float64)
     share, z2 = up / n, CONFIDENCE**2
     middle = share + z2 / (2 * n)
     spread = CONFIDENCE * np.sqrt(share * (1 - share) / n + z2 / (4 * n * n))
-    lower: npt.NDArray[np.float64] = np.where(total > 0, (middle - spread) / (1 + z2 / n), 0.0)
+    lower: Floats64 = np.where(total > 0, (middle - spread) / (1 + z2 / n), 0.0)
     return lower

@@ -13,6 +13,7 @@ import numpy.typing as npt
 import polars as pl
 from scipy import sparse
 
+from playbill.arrays import Ints64
 from playbill.datasets.encoding.text import DESCRIPTION_WORDS, fold, gram_arrays
 from playbill.ranking.blend import Scores
 from playbill.ranking.catalogue import Catalogue
@@ -20,16 +21,13 @@ from playbill.ranking.scoring.text_match import ENOUGH, FIELD_WEIGHTS, SearchTex
 
 Numbers = npt.NDArray[np.integer] | npt.NDArray[np.floating]
 
-BUCKETS = 1 << 20
-"""Gram ids of the index of names; nothing is learnt from them, so they need not be those of a model."""
+BUCKETS = 1 << 20  # gram ids of the index of names; nothing is learnt from them, so they need not be those of a model
 LEAST_MATCH = 0.3
 """Share of a query's weight that a title must have in one of its texts; below it only some letters agree."""
-LEAST_DESCRIBED = 0.05
-"""The same of a description: one or two of its words."""
+LEAST_DESCRIBED = 0.05  # the same of a description: one or two of its words
 NEAR_BEST = 0.6
 """Share of the best title's match that a title must have, so that a good match is not followed by poor ones."""
-POPULAR = 0.5
-"""How much more a match of the most played title counts than that of one without plays."""
+POPULAR = 0.5  # how much more a match of the most played title counts than that of one without plays
 GROUPS = {"genres": 1.0, "characters": 2.0}
 """Metadata that titles share -> its weight beside its rarity: a shared character says more than a shared genre."""
 
@@ -37,11 +35,8 @@ GROUPS = {"genres": 1.0, "characters": 2.0}
 def matches_of_query(catalogue: Catalogue, query: str, popularity: Numbers | None = None) -> Scores:
     """Return how well titles match a query by name, character, genre or year.
 
-    Args:
-        catalogue: The titles.
-        query: What was typed, not empty.
-        popularity: [T] at least 0, a prior among titles that match: the beginning of a long name that many play
-            answers better than a whole word of a name that nobody plays. Order alone; none is added or left out.
+    `popularity` [T] is a prior among titles that match: the beginning of a long name that many play answers better than
+    a whole word of a name that nobody plays. Order alone; none is added or left out.
 
     Returns:
         [T] share of the query's weight that the title's best text has, about 1 for an exact name, by up to half more
@@ -66,17 +61,10 @@ def popularity_prior(plays: Numbers) -> Scores:
 
 
 def matches_of_source(catalogue: Catalogue, source: int) -> Scores:
-    """Return how much titles have in common with a source title.
+    """Return how much titles have in common with the title of column `source`, which itself has 0, [T].
 
     Genres and characters are weighed by their rarity and compared by cosine; a name that begins alike (a sequel) adds
     to it.
-
-    Args:
-        catalogue: The titles.
-        source: Column of the source title.
-
-    Returns:
-        [T], 0 for a title that shares no genre, no character and no name with the source, and for the source itself.
     """
     weights_GT = catalogue.once("rarity of genres and characters", lambda: _weighted_groups(catalogue))
     shared: Scores = (weights_GT[:, [source]].T @ weights_GT).toarray()[0]
@@ -96,9 +84,7 @@ def _index(catalogue: Catalogue) -> TextIndex:
     return TextIndex.of(SearchTexts.of(catalogue.texts, BUCKETS), len(catalogue), BUCKETS)
 
 
-def _shares(
-    index: TextIndex, grams: npt.NDArray[np.int64], offsets: npt.NDArray[np.int64], fields: tuple[str, ...] = ()
-) -> Scores:
+def _shares(index: TextIndex, grams: Ints64, offsets: Ints64, fields: tuple[str, ...] = ()) -> Scores:
     """Return the share of one text's weight that the best field of each title has, [T]."""
     weight = float(index.rarest[np.unique(grams)].sum())
     if not weight:

@@ -1,13 +1,8 @@
 """From a definition and a training set to a network that is ready to learn.
 
-What each head would say of anyone: where its scores start, so that no step is spent on how rare a thing is.
-
-Axis letter: R rows of the training set.
-
-How much oftener a title is wanted on a canvas than elsewhere: where its bias there starts.
-
-Surfaces of one service may draw from different parts of the catalogue. A model of all of them that knows only how much
-a title is wanted at large would list what other surfaces show.
+Head biases start at base-rate log-odds, so that no step is spent on how rare a thing is. A title's bias on a canvas
+starts at how much more it is played there than elsewhere: surfaces of one service may draw from different parts of the
+catalogue, and a model that knows only how popular a title is at large would list what other surfaces show.
 Axis letters: R examples, T titles, C canvases, S states of what could be seen.
 """
 
@@ -17,11 +12,9 @@ import math
 from collections.abc import Callable
 
 import numpy as np
-import numpy.typing as npt
 import torch
-from numpy.typing import NDArray
 
-from playbill.arrays import Indices
+from playbill.arrays import Bools, Floats64, Indices
 from playbill.datasets import Encoder, TrainingSet
 from playbill.datasets.encoding.row_entries import row_config
 from playbill.definitions.specs import ResolvedModel
@@ -43,10 +36,8 @@ from playbill.models.svd import svd_vectors
 from playbill.ranking.blend import blended
 from playbill.training.contract import LoopSettings
 
-ONE = 2
-"""Size of a vocabulary with one entry."""
-NEIGHBOURS = 100
-"""Of each title, kept where a blend asks how alike titles are."""
+ONE = 2  # size of a vocabulary with one entry
+NEIGHBOURS = 100  # of each title, kept where a blend asks how alike titles are
 
 
 def network_config(resolved: ResolvedModel, encoder: Encoder) -> NetworkConfig:
@@ -121,7 +112,7 @@ def build_network(resolved: ResolvedModel, data: TrainingSet) -> Network:
     return network
 
 
-def _lift(data: TrainingSet, config: NetworkConfig) -> NDArray[np.float64]:
+def _lift(data: TrainingSet, config: NetworkConfig) -> Floats64:
     """Return [J, C, T] `canvas_lift` of each head that ranks, over the rows that it has as its targets."""
     rows, size = data.rows, (config.titles.titles, config.events.canvases)
     canvas, state = (np.asarray(values)[rows.request].astype(np.int64) for values in (data.context.canvas, data.state))
@@ -133,16 +124,13 @@ def _lift(data: TrainingSet, config: NetworkConfig) -> NDArray[np.float64]:
     return np.stack(found)
 
 
-LEAST_SHARE = 1e-6
-"""A label is never taken to be rarer than this, nor more common than one less it."""
+LEAST_SHARE = 1e-6  # a label is never taken to be rarer than this, nor more common than one less it
 
 
 def initial_biases(resolved: ResolvedModel, data: TrainingSet) -> dict[str, float]:
-    """Return head -> where its level starts: the log odds of its label or the mean of its number, in the head's units.
+    """Return head -> initial bias: the log-odds of its label or the mean of its number, in the head's units.
 
-    Args:
-        resolved: The model.
-        data: Rows weigh as they do in training; drawn negatives count as zeros.
+    Rows weigh as they do in training; drawn negatives count as zeros.
     """
     found = {}
     for name, head in resolved.model.heads.items():
@@ -172,7 +160,7 @@ def _level(head: HeadSpec, labels: np.ndarray, weights: np.ndarray | None) -> fl
 STRENGTH = 1.0
 """Examples that speak for a title being wanted on a canvas as elsewhere: one with far fewer of its own begins so."""
 
-Masks = Callable[[Indices], npt.NDArray[np.bool_]]
+Masks = Callable[[Indices], Bools]
 CELLS_AT_ONCE = 1 << 23
 
 
@@ -183,7 +171,7 @@ def canvas_lift(
     size: tuple[int, int],
     masks: Masks | None = None,
     strength: float = STRENGTH,
-) -> npt.NDArray[np.float64]:
+) -> Floats64:
     """Return [C, T] the logarithm of how often a title was wanted on a canvas over how often it would be expected to.
 
     `log((n_ct + b) / (e_ct + b))`. Expected is that every example of the canvas falls to titles by their share at
@@ -191,13 +179,8 @@ def canvas_lift(
     each other. A title with little to go by has a value near 0. Source: DuMouchel, "Bayesian data mining in large
     frequency tables", The American Statistician 1999, shrinks the same ratio; here the prior is set beforehand.
 
-    Args:
-        titles: [R] title of each example, 0 = none.
-        canvases: [R] canvas of each.
-        states: [R] what could be seen in each.
-        size: T and C.
-        masks: [s] states -> [s, T] titles that could be seen; None = all could always be.
-        strength: b.
+    Titles (0 = none), canvases and states of what could be seen are [R]; `size` is T and C, `masks` give [s, T] titles
+    that could be seen in [s] states (None = all could always be), `strength` is b.
     """
     count, canvas_count = size
     known = titles > 0
@@ -218,5 +201,5 @@ def canvas_lift(
             own_ST = masks(seen[start : start + step]) * share_T
             own_ST /= np.maximum(own_ST.sum(axis=1, keepdims=True), np.finfo(np.float64).tiny)
             expected_CT += examples_CS[:, start : start + step] @ own_ST
-    lift: npt.NDArray[np.float64] = np.log((observed_CT + strength) / (expected_CT + strength))
+    lift: Floats64 = np.log((observed_CT + strength) / (expected_CT + strength))
     return lift

@@ -12,7 +12,6 @@ The layout is the same in process and under Ray. A folder that is there is whole
 
 from __future__ import annotations
 
-import hashlib
 import json
 import pickle
 import shutil
@@ -24,7 +23,7 @@ import torch
 from torch import Tensor
 
 from playbill.errors import IntegrityError, StateError
-from playbill.files import put_in_place, remove, remove_leftovers, replaced_folder, storage_errors
+from playbill.files import file_digest, put_in_place, remove, remove_leftovers, replaced_folder, storage_errors
 from playbill.models.weights import load_tensors, save_tensors
 
 STATE = "state.json"
@@ -42,20 +41,16 @@ class Checkpoint:
     The random state is not among it: every epoch starts from a seed made of the run's seed, epoch and rank.
     """
 
-    epoch: int
-    """Finished epochs."""
-    step: int
-    """Finished optimizer steps."""
-    settings: str
-    """Digest of the settings and network configuration the run was started with."""
+    epoch: int  # finished epochs
+    step: int  # finished optimizer steps
+    settings: str  # digest of the settings and network configuration the run was started with
     weights: dict[str, Tensor]
     average: dict[str, Tensor]
     optimizer: dict[str, Any]
     reports: list[dict[str, float]] = field(default_factory=list)
     best: dict[str, Tensor] | None = None
     best_epoch: int | None = None
-    balance: dict[str, Tensor] = field(default_factory=dict)
-    """What the balance of heads has learned."""
+    balance: dict[str, Tensor] = field(default_factory=dict)  # what the balance of heads has learned
 
 
 def save_checkpoint(folder: Path, checkpoint: Checkpoint, keep: int = 2) -> Path:
@@ -87,7 +82,7 @@ def _fill(unfinished: Path, checkpoint: Checkpoint) -> None:
         "best_epoch": checkpoint.best_epoch,
         "balance": {name: values.tolist() for name, values in checkpoint.balance.items()},
         "reports": checkpoint.reports,
-        "sha256": {path.name: digest(path) for path in sorted(unfinished.iterdir())},
+        "sha256": {path.name: file_digest(path) for path in sorted(unfinished.iterdir())},
     }
     (unfinished / STATE).write_text(json.dumps(state, indent=2), encoding="utf-8")
 
@@ -114,29 +109,8 @@ def adopt_checkpoint(files: Path, folder: Path) -> Path:
     return final
 
 
-def read_reports(folder: Path) -> list[dict[str, float]]:
-    """Return the numbers of every finished epoch of the run in `folder`.
-
-    Raises:
-        IntegrityError: The newest checkpoint's state cannot be read.
-    """
-    for path in reversed(checkpoints(folder)):
-        try:
-            text = (path / STATE).read_text(encoding="utf-8", errors="replace")
-        except FileNotFoundError:
-            # The process that trains may have dropped it since the listing.
-            continue
-        reports: list[dict[str, float]] = _parsed(path, text)["reports"]
-        return reports
-    return []
-
-
 def load_checkpoint(path: Path, settings: str) -> Checkpoint:
-    """Read one checkpoint folder.
-
-    Args:
-        path: The folder `save_checkpoint` returned.
-        settings: Digest of the settings of the run that wants to go on.
+    """Read one checkpoint folder; `settings` is the digest of those of the run that wants to go on.
 
     Raises:
         IntegrityError: A file is missing or is not what was written.
@@ -182,7 +156,7 @@ def _read_state(path: Path) -> dict[str, Any]:
         file = path / name
         if not file.is_file():
             raise _damaged(path, f"lacks {name}")
-        if digest(file) != sha256:
+        if file_digest(file) != sha256:
             raise _damaged(path, f"has a damaged {name}")
     return state
 
@@ -193,9 +167,3 @@ def _read_optimizer(path: Path) -> dict[str, Any]:
     except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
         raise IntegrityError(f"{path} is no optimizer state: {error}") from None
     return found
-
-
-def digest(path: Path) -> str:
-    """Return the sha256 of a file, hexadecimal."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,7 +1,4 @@
-"""What the loop takes and gives: batches, a place to compute, progress, reports, and the result.
-
-How long and how fast a run learns.
-"""
+"""What the loop takes and gives: batches, a place to compute, progress, reports, the result; how long a run learns."""
 
 from __future__ import annotations
 
@@ -29,7 +26,6 @@ class BatchSource(Protocol):
     @property
     def titles(self) -> Any:
         """`TitleInputs`, or numpy arrays with the same field names."""
-        ...
 
     @property
     def batch_weights(self) -> Mapping[str, float]:
@@ -37,11 +33,9 @@ class BatchSource(Protocol):
 
         Needed where rows weigh differently: only one divisor for all batches leaves each row the weight it has.
         """
-        ...
 
     def steps(self, world: int) -> int:
         """Return the batches per epoch, the same number on every rank."""
-        ...
 
     def epoch(self, epoch: int, rank: int, world: int) -> Iterator[Batch]:
         """Yield one epoch's batches for one rank.
@@ -49,7 +43,6 @@ class BatchSource(Protocol):
         Together the ranks yield what a single process would (`world = 1`) step by step, and the order depends on
         nothing but the source and `epoch`.
         """
-        ...
 
 
 class StoredBatches(BatchSource, Protocol):
@@ -57,12 +50,10 @@ class StoredBatches(BatchSource, Protocol):
 
     def save(self, folder: Path) -> None:
         """Write everything into a folder, which is made."""
-        ...
 
     @classmethod
     def load(cls, folder: Path) -> Self:
         """Read what `save` wrote; arrays stay on disk until they are read."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,32 +87,25 @@ class FitResult:
     network: Network
     reports: list[dict[str, float]]
     best_epoch: int
-    resumed_from: int | None
-    """Finished epochs of the checkpoint the run went on from, None for a fresh run."""
+    resumed_from: int | None  # finished epochs of the checkpoint the run went on from, None for a fresh run
     seconds: float
 
 
 class LoopSettings(BaseModel):
     """Settings of the training loop. An unknown key is an error."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(extra="forbid", frozen=True)
 
-    epochs: PositiveInt = 6
-    """Passes over the data."""
-    min_steps: NonNegativeInt = 0
-    """At least so many optimizer steps: small data gets more passes than `epochs`."""
-    max_epochs: PositiveInt = 1000
-    """Passes that `min_steps` brings at most."""
-    learning_rate: float = Field(default=2e-3, gt=0)
-    """Peak of the one-cycle schedule."""
+    epochs: PositiveInt = 6  # passes over the data
+    min_steps: NonNegativeInt = 0  # at least so many optimizer steps: small data gets more passes than `epochs`
+    max_epochs: PositiveInt = 1000  # passes that `min_steps` brings at most
+    learning_rate: float = Field(default=2e-3, gt=0)  # peak of the one-cycle schedule
     head_rate: float = Field(default=1.0, gt=0)
     """Learning rate of the heads' own parameters, over that of what they share."""
     weight_decay: float = Field(default=0.01, ge=0)
     """Of matrices of linear maps; embeddings, biases and norms never decay."""
-    warm_up: float = Field(default=0.1, ge=0, lt=1)
-    """Share of the steps in which the learning rate rises."""
-    clip: float = Field(default=1.0, gt=0)
-    """Largest gradient norm."""
+    warm_up: float = Field(default=0.1, ge=0, lt=1)  # share of the steps in which the learning rate rises
+    clip: float = Field(default=1.0, gt=0)  # largest gradient norm
     ema: float = Field(default=0.998, ge=0, lt=1)
     """Decay of the running average of the weights, which is what is kept; 0 keeps the last weights."""
     balance: dict[str, Any] = Field(default={"type": "static"}, validate_default=True)
@@ -129,10 +113,8 @@ class LoopSettings(BaseModel):
     seed: NonNegativeInt = 0
     keep: Literal["last", "best"] = "last"
     """Which epoch's weights are the result. `best` needs a validation callback and `metric`."""
-    metric: str | None = None
-    """Validation metric that `best` maximises."""
-    low_precision: bool | None = None
-    """bfloat16 products; None = where the processor is fast at them."""
+    metric: str | None = None  # validation metric that `best` maximises
+    low_precision: bool | None = None  # bfloat16 products; None = where the processor is fast at them
 
     @field_validator("balance")
     @classmethod

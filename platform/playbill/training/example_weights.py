@@ -1,7 +1,4 @@
-"""What training examples are worth: labels -> outcomes -> rewards, young outcomes predicted -> loss weights.
-
-Rewards -> weights of a loss: what an example is worth decides how much it teaches.
-"""
+"""What training examples are worth: labels -> outcomes -> rewards, young outcomes predicted -> loss weights."""
 
 from __future__ import annotations
 
@@ -10,9 +7,8 @@ from datetime import datetime
 
 import numpy as np
 import polars as pl
-from numpy.typing import NDArray
 
-from playbill.arrays import Floats32
+from playbill.arrays import Bools, Floats32
 from playbill.definitions.specs import LabelSpec, ResolvedModel, RewardSpec
 from playbill.definitions.specs.head import LOSSES, ranks
 from playbill.errors import DataError, Problem
@@ -24,8 +20,7 @@ from playbill.rewards import DelayedFeedback, DelayedSettings, reward_values
 class RewardWeights:
     """Weighs examples by the rewards of a model's heads; what `datasets.ExampleWeights` asks for."""
 
-    settings: DelayedSettings = field(default_factory=DelayedSettings)
-    """Of the models that tell delayed terms."""
+    settings: DelayedSettings = field(default_factory=DelayedSettings)  # of the models that tell delayed terms
 
     def rewards(
         self,
@@ -63,16 +58,8 @@ def example_rewards(
     Delayed terms of plays too young at `as_of` are predicted from what has been seen of them, by models fitted here on
     the plays that are mature. Nothing but `events` is looked at, so a held-out part stays unseen.
 
-    Args:
-        resolved: The model.
-        events: [E] rows of `interactions`, each member's complete from the start.
-        availability: The canonical table.
-        titles: The canonical table.
-        as_of: What was known then.
-        settings: Of the models of delayed terms.
-
-    Returns:
-        Head -> [E] float32, nan where an event is neither play nor impression.
+    Events are [E] rows of `interactions`, each member's complete from the start. Returns head -> [E] float32, nan where
+    an event is neither play nor impression.
 
     Raises:
         StateError: No play is old enough to learn a delayed term from.
@@ -121,13 +108,7 @@ def loss_weights(values: Floats32, labels: Floats32, loss: str) -> tuple[Floats3
     Source: GenPage, arXiv 2606.31031 (label = sign, weight = magnitude); GenRec, Netflix 2026 (reward-weighted
     softmax).
 
-    Args:
-        values: [m] rewards.
-        labels: [m]; nan = unlabelled.
-        loss: Registered name of the loss.
-
-    Returns:
-        Labels [m] and weights [m], float32. An unlabelled example keeps its nan and has weight 0.
+    Rewards and labels are [m]; an unlabelled example (nan) keeps its nan and has weight 0.
 
     Raises:
         DataError: A labelled example has no reward, no example has any weight, or the loss has no rule.
@@ -149,7 +130,7 @@ def loss_weights(values: Floats32, labels: Floats32, loss: str) -> tuple[Floats3
     return kept, (weights / mean).astype(np.float32)
 
 
-def _check(values: Floats32, labelled: NDArray[np.bool_], loss: str) -> None:
+def _check(values: Floats32, labelled: Bools, loss: str) -> None:
     problems = []
     if values.shape != labelled.shape:
         problems.append(Problem("values", f"are {values.shape}, labels {labelled.shape}"))

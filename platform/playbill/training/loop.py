@@ -34,8 +34,7 @@ from playbill.training.optimizer import (
     set_learning_rate,
 )
 
-ROWS_FROM = 20_000
-"""Titles from which on a step that reads the titles of its batch alone moves their rows alone."""
+ROWS_FROM = 20_000  # titles from which on a step that reads the titles of its batch alone moves their rows alone
 
 __all__ = ["Batch", "BatchSource", "FitResult", "Place", "Progress", "Report", "Validate", "fit"]
 

@@ -1,9 +1,7 @@
-"""How weights move: AdamW, a one-cycle learning rate, and a running average of the weights.
+"""How weights move: AdamW, a one-cycle learning rate, a running average of weights, and how heads' losses are balanced.
 
 Of a large catalogue a step reads the titles of its batch alone. The rows of the others then have no gradient, do not
 move, and cost nothing: Adam's moments and the average of a row are brought up to date when it is read again.
-
-How the losses of heads are weighed against each other while a model learns.
 
 A balance gives each head a multiplier for the next step from what the steps before it measured: the heads' mean
 losses, and where it asks for them, how hard each pulls on the shared state. Multipliers are constants of a step, so
@@ -36,19 +34,12 @@ END_DIVISOR = 1e5
 
 OF_HEADS = ("heads.", "title_bias.", "canvas_titles.", "sharing.")
 """Parameters that heads or canvases do not share, or share as they like."""
-SMALLEST_DECAY = 1e-30
-"""A decay counts as at least so much where its logarithm is needed."""
-TIMES = "times"
-"""Key of a parameter group: its learning rate over the schedule's."""
+SMALLEST_DECAY = 1e-30  # a decay counts as at least so much where its logarithm is needed
+TIMES = "times"  # key of a parameter group: its learning rate over the schedule's
 
 
 class Optimizer:
-    """Fused AdamW, and for tables of titles with gradients of some rows Adam on these rows.
-
-    Args:
-        dense: Of all other parameters.
-        rows: Of the tables; None where gradients are whole.
-    """
+    """Fused AdamW, and Adam on the rows of tables of titles whose gradients are of some rows, if there are any."""
 
     def __init__(self, dense: torch.optim.AdamW, rows: torch.optim.SparseAdam | None) -> None:
         self._dense, self._rows = dense, rows
@@ -87,11 +78,8 @@ def build_optimizer(
 ) -> Optimizer:
     """Return an optimizer. Only matrices of linear maps decay: no embedding, bias, norm or single vector does.
 
-    Args:
-        network: What is trained.
-        weight_decay: Decoupled.
-        head_rate: Learning rate of the heads' own parameters over that of all others. Decay does not rise with it.
-        by_rows: Tables whose gradients are sparse.
+    `head_rate` is the learning rate of the heads' own parameters over that of all others; decay (decoupled) does not
+    rise with it. Gradients of the tables `by_rows` are sparse.
     """
     tables = {id(module.weight) for module in network.modules() if isinstance(module, nn.Embedding | nn.EmbeddingBag)}
     sparse = {id(parameter) for parameter in by_rows}
@@ -128,13 +116,7 @@ def clip_gradients(parameters: Iterable[nn.Parameter], largest: float) -> Tensor
 def one_cycle(step: int, total: int, peak: float, warm_up: float) -> float:
     """Return the learning rate of a step: cosine from peak / 25 up to peak, then down to nearly 0.
 
-    Smith & Topin, arXiv 1708.07120, with fixed betas.
-
-    Args:
-        step: 0 for the first step.
-        total: Steps of the whole run.
-        peak: Highest learning rate.
-        warm_up: Share of the steps that rise, 0 to 1.
+    Smith & Topin, arXiv 1708.07120, with fixed betas. `warm_up` is the share of the steps that rise.
     """
     rising = max(1.0, warm_up * total)
     if step < rising:
@@ -155,14 +137,9 @@ def set_learning_rate(optimizer: Optimizer, rate: float) -> None:
 class Average:
     """A running average of parameters: what is evaluated and kept in place of the last step's weights.
 
-    The decay grows from 0.1 towards `decay` in the first steps, so that the start is forgotten. A decay of 0 keeps
-    the weights themselves.
-
-    Args:
-        parameters: What is averaged.
-        decay: In the end.
-        by_rows: Those of them of whom only rows with a gradient move. A row that stands still comes nearer to its
-            weights by the product of the decays, which is worked out when it moves again or its average is read.
+    The decay grows from 0.1 towards `decay` in the first steps, so that the start is forgotten. A decay of 0 keeps the
+    weights themselves. Of parameters `by_rows` only rows with a gradient move: a row that stands still comes nearer to
+    its weights by the product of the decays, which is worked out when it moves again or its average is read.
     """
 
     def __init__(self, parameters: Iterable[nn.Parameter], decay: float, by_rows: Collection[Tensor] = ()) -> None:
@@ -229,19 +206,16 @@ class Average:
             value.copy_(saved)
 
 
-SMALLEST = 1e-6
-"""A loss or a gradient below it counts as this much."""
+SMALLEST = 1e-6  # a loss or a gradient below it counts as this much
 
 
 class Balancer(Protocol):
     """Weighs heads. Made of their own weights [K] and of its options."""
 
-    pulls: bool
-    """Whether it reads the gradients that heads send into the shared state."""
+    pulls: bool  # whether it reads the gradients that heads send into the shared state
 
     def weights(self) -> Tensor:
         """Return [K] what each head's mean loss is multiplied by in the next step."""
-        ...
 
     def update(self, losses_K: Tensor, pulls_K: Tensor, seen_K: Tensor) -> None:
         """Take in a step.
@@ -251,15 +225,12 @@ class Balancer(Protocol):
             pulls_K: Norm of the gradient of each mean loss with respect to the shared states; zeros if not asked for.
             seen_K: Whether the batch had a row for the head.
         """
-        ...
 
     def state(self) -> dict[str, Tensor]:
         """Return what a checkpoint keeps."""
-        ...
 
     def load(self, state: dict[str, Tensor]) -> None:
         """Go on from a checkpoint."""
-        ...
 
 
 def make_balancer(options: BalanceOptions, weights_K: Tensor) -> Balancer:

@@ -53,16 +53,12 @@ class Cluster:
     """How much of which cluster a run takes."""
 
     workers: int = 2
-    gpu: bool | None = None
-    """A GPU for each worker; None = when this machine has one."""
-    threads: int = 1
-    """torch threads and CPUs per worker."""
+    gpu: bool | None = None  # a GPU for each worker; None = when this machine has one
+    threads: int = 1  # torch threads and CPUs per worker
     address: str | None = None
     """As configured; None = that of RAY_ADDRESS, else one is started on this machine for the run."""
-    start_timeout_s: float = START_TIMEOUT_S
-    """How long to wait for the workers before giving up."""
-    retries: int = 2
-    """How often workers that died are started again."""
+    start_timeout_s: float = START_TIMEOUT_S  # how long to wait for the workers before giving up
+    retries: int = 2  # how often workers that died are started again
 
 
 def fit_distributed(
@@ -200,12 +196,7 @@ def _report_to_ray(numbers: dict[str, float], saved: Path | None) -> None:
 
 
 def _run(
-    trainer: ray.train.torch.TorchTrainer,
-    cluster: Cluster,
-    place: Storage,
-    name: str,
-    report: Report | None,
-    done: int,
+    trainer: ray.train.torch.TorchTrainer, cluster: Cluster, place: Storage, name: str, report: Report | None, done: int
 ) -> str | None:
     """Fit in a thread, and hand epochs on from this one as their checkpoints appear. Returns the last one's name."""
     failures: list[BaseException] = []

@@ -1,7 +1,4 @@
-"""What a run leaves in MLflow: parameters, curves, tables, plots and lineage.
-
-What a run says in MLflow about the examples it learns from.
-"""
+"""What a run leaves in MLflow: parameters, curves, tables, plots, lineage, and the examples that it learns from."""
 
 from __future__ import annotations
 
@@ -187,16 +184,7 @@ def run_title(reports: Sequence[EvaluationReport]) -> str:
 
 
 def log_report(run: RunHandle, report: EvaluationReport, folder: Path) -> list[Path]:
-    """Store one canvas's report, tables and plots.
-
-    Args:
-        run: Where to.
-        report: What to store.
-        folder: For the plots on the way; must not be there yet.
-
-    Returns:
-        The plots.
-    """
+    """Store one canvas's report, tables and plots; the plots go through a new folder, and are returned."""
     folder.mkdir()
     run.log_table(models_table(report), f"{report.canvas}_models")
     if report.slices:

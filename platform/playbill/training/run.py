@@ -64,41 +64,23 @@ SPLIT = "split.parquet"
 
 @dataclass(frozen=True)
 class TrainOutcome:
-    """A finished run.
-
-    Args:
-        model: Its name.
-        version: Registered version.
-        run_id: MLflow run.
-        digest: Of the bundle.
-        protocol: What was held out.
-        evaluation: Every canvas that could be measured.
-        features: What of the feature service reached the model.
-        notes: What was left out of the definition, and why.
-        strata: Groups that examples were drawn by, smallest first; empty without `sampling`.
-        epochs: Passes over the training set.
-        resumed_from: Epochs a killed run had finished before; None for a fresh run.
-        train_seconds: In the training loop, those of a killed run included.
-        seconds: From the first table read to the registered version.
-        tokens_per_second: Median over epochs.
-        final_loss: Training loss of the last epoch.
-    """
+    """A finished run."""
 
     model: str
-    version: int
+    version: int  # registered version
     run_id: str
     digest: str
     protocol: str
     evaluation: ModelEvaluation
     features: FeatureReport
     notes: tuple[str, ...]
-    strata: tuple[Stratum, ...]
+    strata: tuple[Stratum, ...]  # groups that examples were drawn by, smallest first; empty without `sampling`
     epochs: int
-    resumed_from: int | None
-    train_seconds: float
-    seconds: float
-    tokens_per_second: float
-    final_loss: float
+    resumed_from: int | None  # epochs a killed run had finished before; None for a fresh run
+    train_seconds: float  # in the training loop, those of a killed run included
+    seconds: float  # from the first table read to the registered version
+    tokens_per_second: float  # median over epochs
+    final_loss: float  # training loss of the last epoch
 
     def to_polars(self) -> pl.DataFrame:
         """Return a row for each canvas, model or baseline, and metric: `value`, `low` and `high`."""
@@ -112,12 +94,6 @@ def train(
 
     A run is named by the hash of everything it depends on. When it was killed, the same call goes on from its
     newest checkpoint and in the same MLflow run; when it had finished, it starts afresh.
-
-    Args:
-        workspace: Whose data.
-        model: A model of the zoo, `name` or `name:version`.
-        options: Overrides.
-        watcher: Hears of progress.
 
     Raises:
         DefinitionError: The zoo has mistakes.

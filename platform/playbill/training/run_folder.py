@@ -25,10 +25,9 @@ from playbill import __version__
 from playbill.datasets import Split, TrainingSet
 from playbill.errors import IntegrityError, StateError
 from playbill.evaluation.report import EvaluationReport
-from playbill.files import remove_leftovers, replaced_folder, write_text
+from playbill.files import file_digest, remove_leftovers, replaced_folder, write_text
 from playbill.models import Network, NetworkConfig
 from playbill.models.weights import load_network, save_weights
-from playbill.training.checkpoint import digest
 
 STATE, DATA, START, EVALUATION = "run.json", "training_set", "start.safetensors", "evaluation"
 DIGESTS, FEATURES = "digests.json", "features.json"
@@ -37,17 +36,11 @@ CHECKS, FOUND, SPLIT = "checks", "checks.json", "split.parquet"
 
 @dataclass(frozen=True)
 class Checks:
-    """What the checks of data before a run found.
+    """What the checks of data before a run found."""
 
-    Args:
-        key: Hash of everything they read: where it is the same, so is what they find.
-        split: What is held out.
-        notes: About views of the project's own.
-    """
-
-    key: str
+    key: str  # hash of everything they read: where it is the same, so is what they find
     split: Split
-    notes: tuple[str, ...]
+    notes: tuple[str, ...]  # about views of the project's own
 
     @classmethod
     def of(cls, runs: Path, model: str, key: str, check: Callable[[], tuple[Split, tuple[str, ...]]]) -> Checks:
@@ -66,17 +59,13 @@ def sources_digest(folder: Path) -> str:
     """Return the SHA-256 of the Python files of a folder: names and content."""
     found = hashlib.sha256()
     for path in sorted(folder.rglob("*.py")):
-        found.update(f"{path.relative_to(folder)} {digest(path)}\n".encode())
+        found.update(f"{path.relative_to(folder)} {file_digest(path)}\n".encode())
     return found.hexdigest()
 
 
 @dataclass(frozen=True)
 class RunFolder:
-    """The folder of one run.
-
-    Args:
-        path: Named by the hash of everything the run depends on.
-    """
+    """The folder of one run, named by the hash of everything the run depends on."""
 
     path: Path
 
@@ -126,7 +115,7 @@ class RunFolder:
         try:
             content = json.loads((self.training_set / DIGESTS).read_text(encoding="utf-8"))
             files = dict(content["sha256"])
-            whole = all(digest(self.training_set / name) == sha256 for name, sha256 in files.items())
+            whole = all(file_digest(self.training_set / name) == sha256 for name, sha256 in files.items())
             if not whole or content["release"] != __version__:
                 return None
             return TrainingSet.load(self.training_set)
@@ -145,7 +134,7 @@ class RunFolder:
             data.save(unfinished)
             save_weights(start, unfinished / START)
             (unfinished / FEATURES).write_text(json.dumps(feature_files), encoding="utf-8")
-            files = {path.name: digest(path) for path in sorted(unfinished.iterdir())}
+            files = {path.name: file_digest(path) for path in sorted(unfinished.iterdir())}
             text = json.dumps({"release": __version__, "sha256": files})
             (unfinished / DIGESTS).write_text(text, encoding="utf-8")
 
@@ -166,12 +155,7 @@ class RunFolder:
 
 @dataclass(frozen=True)
 class KeptReports:
-    """Canvases of one bundle that were measured, by the attempts before too.
-
-    Args:
-        folder: Of the reports.
-        bundle: Digest of what they measure. Reports of another are not looked at.
-    """
+    """Canvases of one bundle, by its digest, that were measured, by the attempts before too."""
 
     folder: Path
     bundle: str

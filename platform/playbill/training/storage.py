@@ -15,17 +15,12 @@ from pyarrow import ArrowInvalid, fs
 from playbill.errors import ServiceError, StateError
 from playbill.training.checkpoint import STATE
 
-_RAY_PREFIX = "checkpoint_"
-"""How Ray names the folders of reported checkpoints; their names sort by time."""
+_RAY_PREFIX = "checkpoint_"  # how Ray names the folders of reported checkpoints; their names sort by time
 
 
 @dataclass(frozen=True)
 class Storage:
-    """A folder or URL that every node reaches. Pickles to workers, which open it themselves.
-
-    Args:
-        url: An absolute path, or a URL.
-    """
+    """A folder (an absolute path) or URL that every node reaches. Pickles to workers, which open it themselves."""
 
     url: str
 
@@ -72,11 +67,9 @@ class Storage:
         fs.copy_files(str(source), target, destination_filesystem=system)
 
     def fetch(self, name: str, cache: Path) -> Path:
-        """Return a folder of it on this machine: in place where it is one, else a copy that is made once.
+        """Return a folder of it on this machine: in place where it is one, else a copy in `cache` that is made once.
 
-        Args:
-            name: Of the folder.
-            cache: Where the copy goes. Whoever comes second finds it whole.
+        Whoever comes second finds the copy whole.
 
         Raises:
             StateError: It is not there.

@@ -25,10 +25,8 @@ from playbill.models.history_terms import LENGTHS
 PRIOR_SHARED, PRIOR_OWN = 20.0, 200.0
 """Precisions: of what canvases share about 0, and of a canvas, and of a length, about what is above it. A term is
 standardised, so at a precision of 200 some 200 requests weigh as much as the prior."""
-PRIOR_SCALE = 20.0
-"""Precision of the scale about 1: a model may be too sure of itself, and few requests do not say so."""
-PRIOR_BLENDED = 20.0
-"""Precision of a blended term's multiplier about the scale."""
+PRIOR_SCALE = 20.0  # precision of the scale about 1: a model may be too sure of itself, and few requests do not say so
+PRIOR_BLENDED = 20.0  # precision of a blended term's multiplier about the scale
 SMALLEST_SCALE, LARGEST = 0.05, 5.0
 STOP = {"maxiter": 100, "ftol": 1e-6}
 """A relative step of the loss that ends the search: at 1e-6 weights are right to the third digit, after a fifth of the
@@ -40,31 +38,18 @@ CELLS_AT_ONCE = 1 << 17
 
 @dataclass(frozen=True)
 class CanvasSample:
-    """Requests of one canvas, with what was chosen.
+    """Requests of one canvas, with what was chosen."""
 
-    Args:
-        canvas: Its name.
-        heads: [n, T] what the blend's heads say, 0 where there is no candidate.
-        blended: [n, J, T] the same of the terms that it blends, times their written weights.
-        terms: [n, K, T] the same of terms of histories.
-        candidates: [n, T].
-        rows: [m] request of each target, ascending; every request has one.
-        columns: [m] title of each target.
-        length: [n] group of its history's length.
-        fold: [n] part of the members it belongs to.
-        member: [n] code of its member.
-    """
-
-    canvas: str
-    heads: Floats32
-    blended: Floats32
-    terms: Floats32
-    candidates: Mask
-    rows: Ints64
-    columns: Ints64
-    length: Ints64
-    fold: Ints64
-    member: Ints64
+    canvas: str  # its name
+    heads: Floats32  # [n, T] what the blend's heads say, 0 where there is no candidate
+    blended: Floats32  # [n, J, T] the same of the terms that it blends, times their written weights
+    terms: Floats32  # [n, K, T] the same of terms of histories
+    candidates: Mask  # [n, T]
+    rows: Ints64  # [m] request of each target, ascending; every request has one
+    columns: Ints64  # [m] title of each target
+    length: Ints64  # [n] group of its history's length
+    fold: Ints64  # [n] part of the members it belongs to
+    member: Ints64  # [n] code of its member
 
     def __len__(self) -> int:
         return len(self.heads)
@@ -112,19 +97,12 @@ class CanvasSample:
 
 @dataclass(frozen=True)
 class TermWeights:
-    """What a fit found.
+    """What a fit found."""
 
-    Args:
-        scale: [C] s.
-        shared: [K] what canvases share.
-        own: [C, B, K] w.
-        blended: C times [J] q.
-    """
-
-    scale: Floats64
-    shared: Floats64
-    own: Floats64
-    blended: tuple[Floats64, ...]
+    scale: Floats64  # [C] s
+    shared: Floats64  # [K] what canvases share
+    own: Floats64  # [C, B, K] w
+    blended: tuple[Floats64, ...]  # C times [J] q
 
     def multipliers(self) -> Floats64:
         """Return [C, B, K] what terms of histories are multiplied by beside heads of scale 1."""
@@ -141,11 +119,9 @@ class TermWeights:
 
 
 def fit_weights(samples: Sequence[CanvasSample], start: TermWeights | None = None) -> TermWeights:
-    """Find the likeliest weights.
+    """Find the likeliest weights; a canvas without requests has what canvases share.
 
-    Args:
-        samples: C canvases; one without requests has what canvases share.
-        start: Where to begin: those of a similar sample.
+    `start` is where to begin: those of a similar sample.
     """
     size, terms = len(samples), samples[0].terms.shape[1]
     shape = (size, len(LENGTHS) + 1, terms)
@@ -220,14 +196,9 @@ def _loss(
 def scored(
     sample: CanvasSample, scale: float, blended: Floats64, terms: Floats64, rows: slice = slice(None)
 ) -> Floats32:
-    """Return [n, T] scores of some requests, very low without a candidate.
+    """Return [n, T] scores of some requests by weights of heads, blended terms [J] and terms of histories [n, K].
 
-    Args:
-        sample: Requests.
-        scale: Of heads.
-        blended: [J] of the terms that are blended beside them.
-        terms: [n, K] of terms of histories.
-        rows: n of the requests.
+    What is no candidate scores very low.
     """
     scores: Floats32 = np.float32(scale) * sample.heads[rows]
     scores += np.matmul(blended.astype(np.float32), sample.blended[rows])

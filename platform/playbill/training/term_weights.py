@@ -40,8 +40,7 @@ from playbill.ranking.scoring.history_terms import played_by_members
 from playbill.ranking.scoring.scorer import Scorer
 from playbill.training.term_fit import NO_CANDIDATE, CanvasSample, TermWeights, fit_weights, log_likelihood, scored
 
-PARTS = 4
-"""Of the members, to ask whether weights help."""
+PARTS = 4  # of the members, to ask whether weights help
 ENOUGH, FEW = 100, 20
 """Requests from which on the mean of a canvas speaks beside the interval of all, and its likelihood for itself."""
 CUT = 10
@@ -49,48 +48,32 @@ REQUESTS_AT_ONCE = 32
 """Requests whose terms are worked out at a time: some copies of [requests, terms, titles] are held then."""
 CELLS = 8_000_000
 """Request x title cells that are learnt from, over all canvases: 200 MB with five terms. More requests are sampled."""
-DIGITS = 4
-"""Of a weight: a run that is killed here and goes on comes to the same bundle."""
-WEEK = "log_plays_7d"
-"""Column of title popularity that `popular_7d` reads."""
+DIGITS = 4  # of a weight: a run that is killed here and goes on comes to the same bundle
+WEEK = "log_plays_7d"  # column of title popularity that `popular_7d` reads
 
 
 @dataclass(frozen=True)
 class CanvasGain:
-    """What terms do for one canvas, on members that did not choose their weights.
+    """What terms do for one canvas, on members that did not choose their weights."""
 
-    Args:
-        canvas: Its name; `all` for every canvas together.
-        requests: Of the validation fold.
-        written: Mean NDCG@10 of the blend as it is written.
-        gain: What learnt weights add to it.
-        likelihood: What they add to the log probability of what was chosen, in nats a request, over the written blend
-            at its own best scale.
-        kept: Whether they are used.
-    """
-
-    canvas: str
-    requests: int
-    written: float
-    gain: Interval
+    canvas: str  # its name; `all` for every canvas together
+    requests: int  # of the validation fold
+    written: float  # mean NDCG@10 of the blend as it is written
+    gain: Interval  # what learnt weights add to it
+    # what they add to the log probability of what was chosen, in nats a request, over the written blend at its own best
+    # scale
     likelihood: Interval
-    kept: bool
+    kept: bool  # whether they are used
 
 
 @dataclass(frozen=True)
 class LearntTerms:
-    """The outcome for one head.
+    """The outcome for one head."""
 
-    Args:
-        head: The head.
-        gains: One for each canvas, and for all together.
-        weights: canvas, plays (from how many on), term, weight; of the canvases that keep theirs.
-        blends: Canvas -> its blend with the weights that were learnt for its terms; of the same canvases.
-    """
-
-    head: str
-    gains: tuple[CanvasGain, ...]
-    weights: pl.DataFrame
+    head: str  # the head
+    gains: tuple[CanvasGain, ...]  # one for each canvas, and for all together
+    weights: pl.DataFrame  # canvas, plays (from how many on), term, weight; of the canvases that keep theirs
+    # canvas -> its blend with the weights that were learnt for its terms; of the same canvases
     blends: dict[str, dict[str, float]] = field(default_factory=dict)
 
 
@@ -125,16 +108,7 @@ def add_terms(network: Network, terms: HistoryTermsConfig, log: EventLog, encode
 
 @dataclass(frozen=True)
 class ValidationFold:
-    """What weights are learnt from.
-
-    Args:
-        scorer: Of the network, whose weights of terms are all 0.
-        log: What its tables were fitted on.
-        split: Folds of events, frozen.
-        tables: The canonical tables.
-        features: The feature door.
-        seed: Of sampled requests and of intervals.
-    """
+    """What weights are learnt from."""
 
     scorer: Scorer
     log: EventLog
@@ -276,7 +250,7 @@ def _gains(samples: Sequence[CanvasSample], weights: TermWeights, seed: int) -> 
             gained[number][kept] = _ndcg(own, scores) - written[number][kept]
             plain = np.where(own.candidates, np.float32(as_written.scale[number]) * own.written, NO_CANDIDATE)
             likelier[number][kept] = log_likelihood(own, scores) - log_likelihood(own, plain)
-    # Members are coded by canvas, and a member who asked on several stands for several.
+    # Members are coded by canvas, and a member who asked on several stands for several
     everyone = np.concatenate([sample.member + number * 10**9 for number, sample in enumerate(samples)])
     together, likely = (_interval(everyone, np.concatenate(values), seed) for values in (gained, likelier))
     found = []

@@ -10,11 +10,9 @@ class ProgressListener(Protocol):
 
     def stage(self, name: str) -> None:
         """Hear that a stage has begun, and with it that the one before has ended."""
-        ...
 
     def advance(self, done: int, total: int | None, detail: str = "") -> None:
         """Hear how far the stage at hand is."""
-        ...
 
 
 class Silent:

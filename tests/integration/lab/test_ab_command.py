@@ -91,7 +91,7 @@ def test_versions_meet_and_the_result_is_kept_with_them(simulated, tmp_path):
     assert json.loads(whole.read_text())["arms"] == found["arms"]
     assert "lean:2" in picture.read_text()
     tracking = Tracking(simulated.workspace)
-    assert [tracking.version_tags("lean", one)[SIMULATED_AB] for one in (1, 2)] == [found["run_id"]] * 2
+    assert [tracking.version("lean", one).tags[SIMULATED_AB] for one in (1, 2)] == [found["run_id"]] * 2
     run = tracking.start_run("experiments", "again", resume=found["run_id"])
     with run as handle:
         client = handle.connection.client

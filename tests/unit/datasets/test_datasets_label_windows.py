@@ -9,7 +9,7 @@ import polars as pl
 import pytest
 
 from playbill.datasets import make_split
-from playbill.datasets.checks import assert_windows_fit
+from playbill.datasets.checks import assert_heads_fit
 from playbill.datasets.examples.labelled import label_values, train_events
 from playbill.definitions.specs import EXTRACTORS, LabelSpec, ResolvedModel
 from playbill.errors import DataError
@@ -28,11 +28,14 @@ def with_head(resolved: ResolvedModel, label: LabelSpec) -> ResolvedModel:
     return resolved.model_copy(update={"model": model, "labels": resolved.labels | {label.name: label}})
 
 
-def test_a_window_that_reaches_past_held_out_events_is_refused(interactions: pl.DataFrame) -> None:
+def test_a_window_that_reaches_past_held_out_events_is_refused(
+    interactions: pl.DataFrame, resolved: ResolvedModel
+) -> None:
     split = make_split("leave_one_out", interactions)
-    labels = [finished("7d", "8d"), finished("30d", "30d", "later"), finished("1h", "1h", "soon")]
+    for label in (finished("7d", "8d"), finished("30d", "30d", "later"), finished("1h", "1h", "soon")):
+        resolved = with_head(resolved, label)
     with pytest.raises(DataError) as caught:
-        assert_windows_fit(labels, interactions, split)
+        assert_heads_fit(resolved, interactions, split)
     assert [problem.where for problem in caught.value.problems] == ["label finished", "label later"]
     assert "its window 7d reaches past the held-out events of 30 members, first of 'm00'" in str(caught.value)
     assert "Train with protocol global_time, or give the label a shorter window." in str(caught.value)
@@ -41,8 +44,9 @@ def test_a_window_that_reaches_past_held_out_events_is_refused(interactions: pl.
 def test_labels_without_windows_and_splits_by_time_always_fit(
     interactions: pl.DataFrame, resolved: ResolvedModel
 ) -> None:
-    assert_windows_fit(resolved.labels.values(), interactions, make_split("leave_one_out", interactions))
-    assert_windows_fit([finished("30d", "30d")], interactions, make_split("global_time", interactions))
+    assert_heads_fit(resolved, interactions, make_split("leave_one_out", interactions))
+    slow = with_head(resolved, finished("30d", "30d"))
+    assert_heads_fit(slow, interactions, make_split("global_time", interactions))
 
 
 def test_by_time_rows_too_young_at_the_cutoff_are_unlabelled(

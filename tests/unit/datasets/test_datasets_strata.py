@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from fixtures import shown_service as service
 from playbill.datasets import TrainingSet
 from playbill.datasets.batching.windows import cut_windows, drawn_windows, row_ranges
-from playbill.datasets.examples.sampling import MOST_DRAWS, NO_MEMBERS, draw_copies, stratum_names
+from playbill.datasets.examples.sampling import MOST_DRAWS, draw_copies, stratum_names
 from playbill.definitions.specs import SamplingSpec
 from playbill.errors import ConfigError
 
@@ -80,7 +80,8 @@ def test_bands_of_tenure_count_from_joining_or_from_the_first_event() -> None:
     tenure = SamplingSpec(strata=("tenure",), floor=0.1)
     bands = ["under_1d", "1-7d", "1-7d", "7-30d", "30-90d", "30-90d", "90-365d", "over_365d", "over_365d"]
     assert stratum_names(rows, members, tenure).to_list() == [*bands, "90-365d"]
-    assert stratum_names(rows, NO_MEMBERS, tenure).to_list()[-1] == "1-7d"
+    no_members = pl.DataFrame(schema={"member_id": pl.String, "joined_at": pl.Datetime("us", "UTC")})
+    assert stratum_names(rows, no_members, tenure).to_list()[-1] == "1-7d"
     both = SamplingSpec(strata=("country", "tenure"), floor=0.1)
     assert stratum_names(rows, members, both).to_list()[-1] == "FR · 90-365d"
 

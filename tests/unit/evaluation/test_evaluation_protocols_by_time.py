@@ -12,12 +12,12 @@ import pytest
 
 from fixtures import evaluation_service as world
 from playbill.datasets import make_split
+from playbill.datasets.candidate_masks import Profiles
 from playbill.errors import ComparisonError, ConfigError, IntegrityError
 from playbill.evaluation import EvaluationReport, Judging, Replay, compare, evaluate, plots
 from playbill.evaluation.baselines.popularity import build_baseline
 from playbill.evaluation.cases.boundaries import assert_before_requests
 from playbill.evaluation.cases.build import build_case
-from playbill.evaluation.cases.case import Profiles
 
 TITLES = [str(i) for i in range(1, 13)]
 QUICK = Judging(minimum_members=5, resamples=50)

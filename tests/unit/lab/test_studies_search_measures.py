@@ -15,7 +15,6 @@ from benchmarks.search_measures import (
     listed,
     mean_likeness,
     nearness,
-    popularity_bands,
     query_lengths,
     shared_metadata,
     target_ranks,
@@ -84,11 +83,6 @@ def test_nearness_is_a_share_of_the_nearest_list():
     assert (best, worst) == (1.0, 0.0)
     without = np.array([[False, True, True]])
     assert nearness(first_titles(like, without, 1), like, without)[0] == 1.0
-
-
-def test_bands_go_by_share_of_plays():
-    found = popularity_bands(np.array([60.0, 31.0, 5.0, 4.0, 0.0]))
-    assert found.tolist() == ["head", "torso", "tail", "tail", "new"]
 
 
 def test_lists_beside_a_title_leave_it_out_and_are_judged_against_the_best_there_could_be():

@@ -60,14 +60,11 @@ def test_precision_novelty_and_debiased_gain_equal_the_plain_versions(case):
         metrics.average_precision(relevance, counts, k),
         [plain_average_precision(o, s, k) for o, s in zip(orders, targets, strict=True)],
     )
-    np.testing.assert_allclose(
-        metrics.average_precision_of_ranks(ranks, rows, n),
-        [plain_average_precision(o, s, t) for o, s in zip(orders, targets, strict=True)],
-    )
+    whole = metrics.average_precision(metrics.relevance_from_ranks(ranks, rows, n, t), counts)
     for row, those in enumerate(targets):
         flags = np.isin(np.arange(t), list(those))
         expected = average_precision_score(flags, scores[row])
-        assert metrics.average_precision_of_ranks(ranks, rows, n)[row] == pytest.approx(expected)
+        assert whole[row] == pytest.approx(expected)
 
     weights = metrics.inverse_popularity(plays)
     debiased = metrics.popularity_debiased_ndcg(ranks, rows, weights[titles], n, k)
@@ -81,7 +78,8 @@ def test_precision_novelty_and_debiased_gain_equal_the_plain_versions(case):
 
 def test_a_target_that_was_no_candidate_costs_precision():
     ranks, rows = np.array([1, 0]), np.array([0, 0])
-    assert metrics.average_precision_of_ranks(ranks, rows, 1).tolist() == [0.5]
+    relevance = metrics.relevance_from_ranks(ranks, rows, 1, 2)
+    assert metrics.average_precision(relevance, np.array([2])).tolist() == [0.5]
 
 
 def test_debiased_gain_is_ndcg_when_all_titles_weigh_the_same():

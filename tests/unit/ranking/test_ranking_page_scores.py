@@ -10,7 +10,7 @@ from hypothesis.extra import numpy as hnp
 
 from playbill.errors import UnknownNameError
 from playbill.ranking.blend import AS_IT_IS, blend, rank
-from playbill.ranking.page_scores import blend_page, page_of
+from playbill.ranking.page_scores import blend_page
 
 LOSSES = {
     "play": "softmax",
@@ -73,15 +73,6 @@ def test_a_page_lists_what_each_row_alone_would(page, k, seed):
             assert np.array_equal(best.columns, expected.columns) or _apart_by_rounding(best, expected, plain)
         sharp = rank(found.sharpened(row, k), candidates[row], k)
         np.testing.assert_array_equal(sharp.columns, found.best(row, k).columns)
-    together = {
-        head: np.stack([_of(logits, pairs, row, head, candidates.shape[1]) for row in range(len(blends))])
-        for head in LOSSES
-    }
-    np.testing.assert_array_equal(page_of(together, LOSSES, blends, candidates).scores, found.scores)
-
-
-def _of(logits, pairs, row, head, titles):
-    return logits[pairs.index((row, head))] if (row, head) in pairs else np.zeros(titles, np.float32)
 
 
 def _apart_by_rounding(best, expected, plain):

@@ -19,7 +19,7 @@ from playbill.datasets import Request
 from playbill.definitions.specs import FALLBACKS, CandidatesSpec, CanvasSpec, ResolvedModel, RowSpec
 from playbill.ranking.candidates import Catalogue
 from playbill.ranking.fallbacks import PlayLog
-from playbill.ranking.page_scores import PageScores, page_of
+from playbill.ranking.page_scores import PageScores, blend_page
 from playbill.serving import ActiveModel, CatalogSnapshot, ModelHandle, Recommender, RecommendRequest
 from playbill.serving.active_model import Members
 from playbill.serving.ranking_context import MemberState, ServedFeatures
@@ -57,7 +57,10 @@ class Favours:
         return {"play": np.stack([self.worth] * len(requests))}
 
     def score_page(self, requests: Sequence[Request], blends: Sequence[dict[str, float]], masks: Any) -> PageScores:
-        return page_of(self.score(requests), {"play": "softmax"}, blends, masks)
+        scores = self.score(requests)
+        pairs = [(row, head) for row, weights in enumerate(blends) for head in weights]
+        rows = [scores[head][row] for row, head in pairs]
+        return blend_page(rows, pairs, {"play": "softmax"}, blends, masks)
 
 
 class Facts:

@@ -19,7 +19,7 @@ from playbill.errors import IntegrityError, StateError, UnknownNameError
 from playbill.models import ContextBatch, HistoryBatch, Network, TitleInputs
 from playbill.models.weights import load_tensors
 from playbill.training import FitResult, LoopSettings, Progress, fit
-from playbill.training.checkpoint import checkpoints, load_checkpoint, read_reports
+from playbill.training.checkpoint import checkpoints, load_checkpoint
 from playbill.training.optimizer import Average, build_optimizer, clip_gradients, one_cycle, set_learning_rate
 
 
@@ -69,7 +69,6 @@ def test_reports_and_progress_tell_what_happened(tmp_path: Path) -> None:
     assert steps[-1].steps == 24
     assert steps[-1].epoch == steps[-1].epochs == 4
     assert result.reports == [numbers for numbers, _ in progress]
-    assert read_reports(tmp_path) == result.reports
 
 
 def test_the_same_seed_gives_the_same_weights(uninterrupted: FitResult) -> None:
@@ -136,8 +135,6 @@ def test_an_unreadable_state_is_refused(tmp_path: Path) -> None:
     (checkpoints(tmp_path)[-1] / "state.json").write_text("{", encoding="utf-8")
     with pytest.raises(IntegrityError, match=r"state\.json.*remove this folder"):
         load_checkpoint(checkpoints(tmp_path)[-1], "")
-    with pytest.raises(IntegrityError, match=r"state\.json.*remove this folder"):
-        read_reports(tmp_path)
 
 
 def test_half_written_checkpoints_are_ignored_and_old_ones_dropped(tmp_path: Path) -> None:

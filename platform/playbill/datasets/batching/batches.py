@@ -27,12 +27,9 @@ from playbill.datasets.examples.rows import TrainingRows
 
 QUERIES_PER_TITLE, MOST_QUERIES = 16, 64_000
 """Made anew for every title and epoch; for fewer than sixteen of a title where they would be more in all."""
-CO_PLAY_DISTANCE = 8
-"""A source title is one of the last so many tokens before the target."""
-MASKED_SHARE = 0.05
-"""How often a context field is hidden, so that index 0 means something."""
-PLACELESS_SHARE = 0.25
-"""How often row and place are hidden: a canvas's own list is asked without either."""
+CO_PLAY_DISTANCE = 8  # a source title is one of the last so many tokens before the target
+MASKED_SHARE = 0.05  # how often a context field is hidden, so that index 0 means something
+PLACELESS_SHARE = 0.25  # how often row and place are hidden: a canvas's own list is asked without either
 FORGET_SHARE = {"title_names": 0.2, "co_play": 0.75}
 """How often a made row starts from an empty history, by where it comes from. A source title would otherwise teach
 nothing, as the history names it too."""
@@ -51,20 +48,13 @@ class Task:
     """Rows made for a canvas that has no log of its own."""
 
     source: Literal["title_names", "co_play"]
-    canvas: int
-    """Index of the canvas."""
-    share: float
-    """Rows made per logged row."""
-    lacking: tuple[str, ...]
-    """Context fields that the canvas's requests do not carry."""
-    numeric: tuple[int, ...] = ()
-    """Numeric features that they do not carry, by place."""
-    categorical: tuple[int, ...] = ()
-    """Categorical ones."""
-    by_name: bool = False
-    """Whether the name of the source title stands for the query."""
-    member: bool = True
-    """Whether they read the member's history."""
+    canvas: int  # index of the canvas
+    share: float  # rows made per logged row
+    lacking: tuple[str, ...]  # context fields that the canvas's requests do not carry
+    numeric: tuple[int, ...] = ()  # numeric features that they do not carry, by place
+    categorical: tuple[int, ...] = ()  # categorical ones
+    by_name: bool = False  # whether the name of the source title stands for the query
+    member: bool = True  # whether they read the member's history
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,10 +62,8 @@ class QueryPool:
     """Made queries of one epoch, as bags: `each` of them for each title that has any, one title after the other."""
 
     grams: Ints64
-    offsets: Ints64
-    """Where each bag begins, and the end; the last `each` are empty."""
-    first: Ints64
-    """[T] first bag of each title; of one without queries the first empty one."""
+    offsets: Ints64  # where each bag begins, and the end; the last `each` are empty
+    first: Ints64  # [T] first bag of each title; of one without queries the first empty one
     each: int
 
     @classmethod
@@ -99,24 +87,16 @@ class QueryPool:
 class Rows:
     """The logged rows of a batch."""
 
-    window: Ints64
-    """[N] place of the window in this rank's part."""
-    position: Ints64
-    """[N] tokens seen."""
-    token: Ints64
-    """[N] the token after those, whether or not it is the row's target."""
-    row: Ints64
-    """[N] row of `TrainingRows`."""
-    request: Ints64
-    """[N] row of `ContextColumns`."""
-    chance: Floats32
-    """[N, draws] uniform draws, see `draws`."""
+    window: Ints64  # [N] place of the window in this rank's part
+    position: Ints64  # [N] tokens seen
+    token: Ints64  # [N] the token after those, whether or not it is the row's target
+    row: Ints64  # [N] row of `TrainingRows`
+    request: Ints64  # [N] row of `ContextColumns`
+    chance: Floats32  # [N, draws] uniform draws, see `draws`
 
 
-DRAWN = ("country", "device", "language", "hour_of_week")
-"""Fields with a draw of their own."""
-PLACE = ("row", "row_position")
-"""Fields that are hidden together, by another part of the last field's draw."""
+DRAWN = ("country", "device", "language", "hour_of_week")  # fields with a draw of their own
+PLACE = ("row", "row_position")  # fields that are hidden together, by another part of the last field's draw
 FIELDS = (*DRAWN, *PLACE)
 _CANVAS, _TASKS = len(DRAWN), len(DRAWN) + 1
 _MADE, _FORGET, _PICK = 0, 1, 2
@@ -136,10 +116,8 @@ def draw_chances(seed: tuple[int, int, int], windows: int, width: int, tasks: in
 class Shared:
     """What was drawn for a batch, the same for all of its ranks."""
 
-    chance: Floats32
-    """[B, L + 1, draws] uniform draws of this rank's windows."""
-    pool: QueryPool
-    """The epoch's made queries."""
+    chance: Floats32  # [B, L + 1, draws] uniform draws of this rank's windows
+    pool: QueryPool  # the epoch's made queries
     negatives: dict[str, tuple[Ints64, Floats32]] = field(default_factory=dict)
     """Head -> [S] titles, and [T] how often each was to be expected among them."""
 
@@ -148,29 +126,19 @@ class Shared:
 class Learnt:
     """What batches are assembled from. Letters: n tokens, R rows, m requests."""
 
-    tokens: AnyInts
-    """[n, 7]."""
+    tokens: AnyInts  # [n, 7]
     rows: TrainingRows
-    context: ContextColumns
-    """The m encoded requests."""
-    snapshot: AnyInts
-    """[m] snapshot of each."""
-    states: States
-    """What could be seen in the requests."""
-    state: AnyInts
-    """[m] state of each."""
-    pages: PageRows | None = None
-    """Rows of logged pages."""
+    context: ContextColumns  # the m encoded requests
+    snapshot: AnyInts  # [m] snapshot of each
+    states: States  # what could be seen in the requests
+    state: AnyInts  # [m] state of each
+    pages: PageRows | None = None  # rows of logged pages
 
 
 class Assembler:
     """Builds batches from the flat arrays of a training set.
 
-    Args:
-        learnt: The arrays.
-        softmax: Heads that made rows train; a made row says nothing for the others.
-        tasks: Made rows.
-        policies: Head -> its negatives.
+    Made rows, those of `tasks`, train the `softmax` heads and say nothing for the others.
     """
 
     def __init__(
@@ -186,13 +154,7 @@ class Assembler:
         self.targets = TargetAssembler(learnt.rows, learnt.states, learnt.state, softmax, policies or {}, learnt.pages)
 
     def batch(self, windows: Windows, width: int, shared: Shared) -> Batch:
-        """Assemble one rank's part of a batch.
-
-        Args:
-            windows: B windows.
-            width: L.
-            shared: What was drawn.
-        """
+        """Assemble one rank's part of a batch: B windows of width L, and what was drawn for the batch."""
         history = pad(self.tokens, windows.start, windows.length, width)
         rows = self._rows(windows, shared.chance)
         made = [self._made(task, place, rows) for place, task in enumerate(self.tasks)]

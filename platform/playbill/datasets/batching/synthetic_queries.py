@@ -13,22 +13,15 @@ from collections.abc import Callable, Sequence
 from playbill.datasets.encoding.text import fold
 
 _YEAR = re.compile(r"\s*\(\d{4}\)\s*$")
-TYPO_LETTERS = 4
-"""Shorter queries are left without mistakes: nothing would remain to recognise them by."""
+TYPO_LETTERS = 4  # shorter queries are left without mistakes: nothing would remain to recognise them by
 TYPO_SHARE = 0.2
 _MEAN_LETTERS = 6.0
 
 
 def made_queries(names: Sequence[str], count: int, seed: int) -> list[list[str]]:
-    """Make `count` queries for each name. The same seed gives the same queries.
+    """Make `count` folded queries for each name; a year in brackets at the end is not typed.
 
-    Args:
-        names: Title names; a year in brackets at the end is not typed.
-        count: Queries per name.
-        seed: Any integer, such as a mix of the run's seed and the epoch.
-
-    Returns:
-        For each name its queries, folded; a name without letters gives empty ones.
+    The same seed, such as a mix of the run's and the epoch, gives the same queries; a name without letters empty ones.
     """
     draw = random.Random(seed)
     return [_queries(fold(_YEAR.sub("", name)).strip(), count, draw) for name in names]
@@ -46,7 +39,7 @@ def _kind(draw: random.Random) -> Callable[[str, list[str], random.Random], str]
     chance = draw.random()
     if chance < 0.65:
         return _prefix
-    return _some_words if chance < 0.9 else _whole
+    return _some_words if chance < 0.9 else (lambda name, _words, _draw: name)
 
 
 def _prefix(name: str, _words: list[str], draw: random.Random) -> str:
@@ -62,10 +55,6 @@ def _some_words(_name: str, words: list[str], draw: random.Random) -> str:
     if draw.random() < 0.5:
         kept[-1] = kept[-1][: 1 + int(draw.random() * len(kept[-1]))]
     return " ".join(kept)
-
-
-def _whole(name: str, _words: list[str], _draw: random.Random) -> str:
-    return name
 
 
 def _mistyped(query: str, draw: random.Random) -> str:

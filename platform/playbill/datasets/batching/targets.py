@@ -18,16 +18,7 @@ from playbill.datasets.examples.rows import TrainingRows
 
 
 class TargetAssembler:
-    """Looks up what rows teach.
-
-    Args:
-        rows: R rows.
-        states: What could be seen.
-        state: [m] state of each request.
-        softmax: Heads that made rows train.
-        policies: Head -> its negatives.
-        pages: Rows of logged pages; None = no head is about rows.
-    """
+    """Looks up what rows teach: `state` [m] is the state of each request, `softmax` the heads that made rows train."""
 
     def __init__(
         self,
@@ -44,13 +35,7 @@ class TargetAssembler:
         self._masks = KeptMasks(states)
 
     def arrays(self, row: Ints64, logged: int, drawn: Mapping[str, tuple[Ints64, Floats32]]) -> TargetArrays:
-        """Return the targets of N rows.
-
-        Args:
-            row: [N] rows of the training set; from `logged` on they are made ones.
-            logged: How many are not made.
-            drawn: Head -> what was drawn for the batch.
-        """
+        """Return the targets of N rows of the training set, which from `logged` on are made ones, with their draws."""
         title = self.rows.title[row].astype(np.int64)
         labels = {name: values[row].astype(np.float32) for name, values in self.rows.labels.items()}
         for name in labels.keys() - self.softmax:
@@ -137,13 +122,7 @@ class TargetAssembler:
         )
 
     def draw(self, row: Ints64, plays: Floats32, seed: tuple[int, ...]) -> dict[str, tuple[Ints64, Floats32]]:
-        """Draw the negatives of a whole batch, before ranks share it out.
-
-        Args:
-            row: Rows of the training set that all ranks of the batch read.
-            plays: [T] plays in the training part.
-            seed: Of the batch.
-        """
+        """Draw the negatives of a whole batch, by [T] plays, before ranks share it out."""
         possible: Bools = np.ones(len(plays), np.bool_)
         if len(self.states) and len(row):
             seen = self._masks.of(np.unique(self.state[self.rows.request[row]]).astype(np.int64))

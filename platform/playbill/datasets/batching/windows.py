@@ -22,16 +22,11 @@ BUCKETS = 11
 class Windows:
     """W windows."""
 
-    start: Ints64
-    """[W] first input token."""
-    length: Ints64
-    """[W] input tokens, 0 to L."""
-    first: Bools
-    """[W] whether it begins where the member begins: only then is its state 0 a real moment."""
-    member: Ints64
-    """[W] number of the member; `start + member` is the slot of state 0."""
-    draw: Ints64
-    """[W] which of a window's draws it is: rows that an epoch reads more often than that are in it."""
+    start: Ints64  # [W] first input token
+    length: Ints64  # [W] input tokens, 0 to L
+    first: Bools  # [W] whether it begins where the member begins: only then is its state 0 a real moment
+    member: Ints64  # [W] number of the member; `start + member` is the slot of state 0
+    draw: Ints64  # [W] which of a window's draws it is: rows that an epoch reads more often than that are in it
 
     def __len__(self) -> int:
         return len(self.start)
@@ -46,14 +41,10 @@ class Windows:
 
 
 def cut_windows(counts: Ints64, length: int, stride: int, reach: Ints64 | None = None) -> Windows:
-    """Cut windows from the end of each member's tokens.
+    """Cut windows from the end of each member's tokens ([M] counts), `stride` apart.
 
-    Args:
-        counts: [M] tokens of each member; members lie one after the other.
-        length: Tokens at most.
-        stride: From one window's end to the next one's, at most `length`, else tokens would be left out.
-        reach: [M] tokens that the last state with a row has read, -1 for a member without rows; that state is in a
-            window too, even of a member without tokens.
+    `reach` [M] are the tokens that the last state with a row has read, -1 for a member without rows; that state is in a
+    window too, even of a member without tokens.
     """
     step = min(stride, length)
     inputs = counts - 1 if reach is None else np.maximum(counts - 1, reach)
@@ -73,13 +64,7 @@ def cut_windows(counts: Ints64, length: int, stride: int, reach: Ints64 | None =
 
 
 def drawn_windows(windows: Windows, slot: AnyInts, copies: AnyInts) -> Windows:
-    """Repeat windows as often as their rows are drawn, each time no longer than the rows of that draw need.
-
-    Args:
-        windows: W windows.
-        slot: [R] slot of each row, ascending.
-        copies: [R] how often each is drawn.
-    """
+    """Repeat windows as often as their rows ([R] slots, ascending) are drawn, no longer than that draw's rows need."""
     parts, places, rows = [windows], np.arange(len(windows)), np.arange(len(slot))
     for draw in range(1, int(copies.max(initial=0))):
         rows = rows[copies[rows] > draw]
@@ -93,12 +78,7 @@ def drawn_windows(windows: Windows, slot: AnyInts, copies: AnyInts) -> Windows:
 
 
 def row_ranges(windows: Windows, slot: AnyInts) -> tuple[Ints64, Ints64]:
-    """Return [W] the first row of each window and the one after its last; its rows lie side by side.
-
-    Args:
-        windows: W windows.
-        slot: [R] slot of each row, ascending.
-    """
+    """Return [W] the first row of each window and the one after its last, by [R] slots of rows, ascending."""
     begin = windows.start + windows.member
     first = np.searchsorted(slot, begin + np.where(windows.first, 0, 1), side="left")
     return first.astype(np.int64), np.searchsorted(slot, begin + windows.length, side="right").astype(np.int64)
@@ -132,28 +112,21 @@ def _widths(values: Ints64, cuts: list[Ints64]) -> Ints64:
 
 
 @dataclass(frozen=True)
-class Plan:
+class EpochPlan:
     """One epoch: which windows make which batch."""
 
-    widths: list[int]
-    """Of each batch."""
-    windows: list[Ints64]
-    """Of each batch."""
+    widths: list[int]  # of each batch
+    windows: list[Ints64]  # of each batch
 
     def __len__(self) -> int:
         return len(self.widths)
 
 
-def plan_epoch(windows: Windows, batch_slots: int, seed: tuple[int, int], world: int) -> Plan:
+def plan_epoch(windows: Windows, batch_slots: int, seed: tuple[int, int], world: int) -> EpochPlan:
     """Group windows of about one length into batches of about `batch_slots` tokens, in an order drawn by seed.
 
-    What is left over in a bucket moves up to the next longer one, so that every batch but one is full.
-
-    Args:
-        windows: W windows.
-        batch_slots: Tokens per batch of all ranks together, padding counted.
-        seed: Run and epoch.
-        world: Ranks; each needs a window of every batch.
+    What is left over in a bucket moves up to the next longer one, so that every batch but one is full. Slots are those
+    of all ranks together, padding counted; each of `world` ranks needs a window of every batch.
 
     Raises:
         StateError: There are fewer windows than ranks.
@@ -175,7 +148,7 @@ def plan_epoch(windows: Windows, batch_slots: int, seed: tuple[int, int], world:
     if len(left):
         _place_rest(batches, left, int(windows.widths[-1]), max(batch_slots // int(windows.widths[-1]), world), world)
     order = draw.permutation(len(batches))
-    return Plan([batches[at][0] for at in order], [batches[at][1] for at in order])
+    return EpochPlan([batches[at][0] for at in order], [batches[at][1] for at in order])
 
 
 def _place_rest(batches: list[tuple[int, Ints64]], left: Ints64, width: int, size: int, world: int) -> None:

@@ -31,24 +31,15 @@ class ContextColumns:
     language: Ints64
     hour_of_week: Ints64
     source_title: Ints64
-    query_grams: Ints64
-    """[G] flat."""
-    query_offsets: Ints64
-    """[N] starts."""
-    numeric: Floats32
-    """[N, Fm]."""
-    categorical: Ints64
-    """[N, Cm]."""
-    moment: Ints64
-    """[N] moment of the title snapshot, microseconds since 1970."""
-    row: Ints64
-    """[N] name of the row."""
-    row_position: Ints64
-    """[N] bucket of the row's place on the page."""
-    by_name: Ints64
-    """[N] 1 where the name of the source title stands for the query."""
-    member: Ints64
-    """[N] 1 where the member's history is read."""
+    query_grams: Ints64  # [G] flat
+    query_offsets: Ints64  # [N] starts
+    numeric: Floats32  # [N, Fm]
+    categorical: Ints64  # [N, Cm]
+    moment: Ints64  # [N] moment of the title snapshot, microseconds since 1970
+    row: Ints64  # [N] name of the row
+    row_position: Ints64  # [N] bucket of the row's place on the page
+    by_name: Ints64  # [N] 1 where the name of the source title stands for the query
+    member: Ints64  # [N] 1 where the member's history is read
 
 
 def encode_contexts(encoder: Encoder, rows: pl.DataFrame) -> ContextColumns:
@@ -80,12 +71,7 @@ def encode_contexts(encoder: Encoder, rows: pl.DataFrame) -> ContextColumns:
 
 
 class Carried:
-    """Which of N requests carry a field. A canvas we have no definition of carries all.
-
-    Args:
-        state: What the encoder knows.
-        canvas: [N] where each is asked.
-    """
+    """Which of N requests carry a field. A canvas we have no definition of carries all."""
 
     def __init__(self, state: EncoderState, canvas: pl.Series) -> None:
         self._state = state

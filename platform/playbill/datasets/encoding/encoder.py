@@ -29,69 +29,47 @@ CONTEXT_COLUMNS = ("event_at", "canvas", "country", "device", "language", "query
 class EncoderState(BaseModel):
     """What an encoder knows, as JSON. Entry i of every list has index i + 1; index 0 is unknown."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(extra="forbid", frozen=True)
 
-    history_length: int = Field(gt=0)
-    """Tokens at most, the newest ones (axis L)."""
-    merge: bool
-    """Whether adjacent events on one title are one token."""
+    history_length: int = Field(gt=0)  # tokens at most, the newest ones (axis L)
+    merge: bool  # whether adjacent events on one title are one token
     titles: tuple[str, ...]
     actions: tuple[str, ...] = Field(max_length=62)
-    canvases: tuple[str, ...]
-    """Canvases with training rows; any other one is index 0."""
+    canvases: tuple[str, ...]  # canvases with training rows; any other one is index 0
     countries: tuple[str, ...]
     devices: tuple[str, ...]
-    languages: tuple[str, ...]
-    """Of requests and events."""
+    languages: tuple[str, ...]  # of requests and events
     genres: tuple[str, ...]
     kinds: tuple[str, ...]
     original_languages: tuple[str, ...]
-    year_edges: tuple[int, ...]
-    """Edges between the buckets of release years."""
-    metadata: tuple[str, ...]
-    """Title columns the metadata vector may read."""
+    year_edges: tuple[int, ...]  # edges between the buckets of release years
+    metadata: tuple[str, ...]  # title columns the metadata vector may read
     text_buckets: int = TEXT_BUCKETS
-    snapshot_hours: int = Field(gt=0)
-    """Title features are read at multiples of this many hours."""
+    snapshot_hours: int = Field(gt=0)  # title features are read at multiples of this many hours
     canvas_fields: dict[str, tuple[str, ...]]
     """Canvas -> the fields its requests carry; the others are imputed as `none`."""
-    anonymous: tuple[str, ...] = ()
-    """Canvases whose requests read no member: no history, and none of `member_columns`."""
-    named_queries: tuple[str, ...] = ()
-    """Canvases where the name of the source title stands for the query."""
-    task: bool = True
-    """Whether a request says which canvas it is asked on."""
-    rows: tuple[str, ...] = ()
-    """Names of rows."""
+    anonymous: tuple[str, ...] = ()  # canvases whose requests read no member: no history, and none of `member_columns`
+    named_queries: tuple[str, ...] = ()  # canvases where the name of the source title stands for the query
+    task: bool = True  # whether a request says which canvas it is asked on
+    rows: tuple[str, ...] = ()  # names of rows
     row_texts: dict[str, str] = Field(default_factory=dict)
     """Name of a row -> what it is called, for heads about rows; empty where a model has none."""
-    row_positions: bool = False
-    """Whether places of rows on the page are known."""
+    row_positions: bool = False  # whether places of rows on the page are known
     own_fields: dict[str, str] = Field(default_factory=dict)
     """Context field of an outside package -> the column of `interactions` it is read from."""
-    member_columns: tuple[str, ...] = ()
-    """Features among `numeric` and `categorical` that belong to the member."""
-    service: str
-    """Feature service."""
-    service_version: str
-    """Hash of the service's columns at training."""
-    numeric: tuple[str, ...] = ()
-    """Numeric member and request features, and numeric context fields of outside packages."""
+    member_columns: tuple[str, ...] = ()  # features among `numeric` and `categorical` that belong to the member
+    service: str  # feature service
+    service_version: str  # hash of the service's columns at training
+    numeric: tuple[str, ...] = ()  # numeric member and request features, and numeric context fields of outside packages
     categorical: dict[str, tuple[str, ...]] = Field(default_factory=dict)
     """Categorical member and request features, and such fields of outside packages, and their values."""
-    title_snapshot: tuple[str, ...] = ()
-    """Numeric title features, read at snapshots (axis F)."""
+    title_snapshot: tuple[str, ...] = ()  # numeric title features, read at snapshots (axis F)
     title_categorical: dict[str, tuple[str, ...]] = Field(default_factory=dict)
     """Categorical title features and their values."""
 
 
 class Encoder:
-    """Rows to arrays.
-
-    Args:
-        state: What training learnt.
-        later_titles: Titles that came after training. They get rows of their own behind the trained ones.
-    """
+    """Rows to arrays. Titles that came after training get rows of their own behind the trained ones."""
 
     def __init__(self, state: EncoderState, later_titles: Iterable[str] = ()) -> None:
         self.state = state
@@ -199,9 +177,8 @@ class Encoder:
     def contexts(self, rows: pl.DataFrame) -> ContextColumns:
         """Encode what is known of N requests.
 
-        Args:
-            rows: `CONTEXT_COLUMNS` (query and source_title_id may be absent), row, row_position, the fields of
-                outside packages and the feature columns, of which an absent one is missing everywhere.
+        Rows have `CONTEXT_COLUMNS` (query and source_title_id may be absent), row, row_position, the fields of outside
+        packages and the feature columns, of which an absent one is missing everywhere.
         """
         return encode_contexts(self, rows)
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Literal, Protocol
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING
 
 import polars as pl
 
@@ -15,64 +15,19 @@ from playbill.definitions.specs.context import own_fields
 from playbill.errors import DataError, Problem
 from playbill.schema import ACTIONS, UNKNOWN_COUNTRY
 
-MAXIMUM_VALUES = 10_000
-"""Values of a categorical feature that get an index; the most frequent ones."""
+if TYPE_CHECKING:
+    from playbill.features import ServiceSchema
+
+MAXIMUM_VALUES = 10_000  # values of a categorical feature that get an index; the most frequent ones
 MAXIMUM_ACTIONS = 62
 
 
-class Column(Protocol):
-    """A column of a feature service: `playbill.features.FeatureColumn`."""
-
-    @property
-    def name(self) -> str:
-        """`view__feature`."""
-        ...
-
-    @property
-    def entity(self) -> Literal["member", "title", "request"]:
-        """Whose value it is."""
-        ...
-
-    @property
-    def kind(self) -> Literal["numeric", "categorical"]:
-        """How it is read."""
-        ...
-
-
-class Schema(Protocol):
-    """The columns of a feature service: `playbill.features.ServiceSchema`."""
-
-    @property
-    def service(self) -> str:
-        """Its name."""
-        ...
-
-    @property
-    def version(self) -> str:
-        """Hash of its columns."""
-        ...
-
-    @property
-    def columns(self) -> Sequence[Column]:
-        """In the service's order."""
-        ...
-
-
 def fit_encoder(
-    resolved: ResolvedModel,
-    schema: Schema,
-    events: pl.DataFrame,
-    titles: pl.DataFrame,
-    title_ids: Iterable[str],
+    resolved: ResolvedModel, schema: ServiceSchema, events: pl.DataFrame, titles: pl.DataFrame, title_ids: Iterable[str]
 ) -> EncoderState:
     """Learn everything but the values of categorical features, which `with_categories` adds.
 
-    Args:
-        resolved: The model.
-        schema: Columns of its feature service.
-        events: The training part of the log.
-        titles: The canonical table, one row per title.
-        title_ids: Titles with a row, in order.
+    `events` are the training part of the log; `title_ids` have a row, in order.
 
     Raises:
         DataError: The log has more actions than a token can hold.
@@ -116,13 +71,7 @@ def fit_encoder(
 
 
 def with_categories(state: EncoderState, rows: pl.DataFrame, titles: pl.DataFrame) -> EncoderState:
-    """Return the state with the values of its categorical features.
-
-    Args:
-        state: From `fit_encoder`.
-        rows: Training rows with the member and request features.
-        titles: One row per title with the categorical title features.
-    """
+    """Return the state with the values of its categorical features, from training rows and titles that have them."""
     return state.model_copy(
         update={
             "categorical": {name: _frequent(rows, name) for name in state.categorical},
@@ -131,7 +80,7 @@ def with_categories(state: EncoderState, rows: pl.DataFrame, titles: pl.DataFram
     )
 
 
-def _columns(schema: Schema, *, title: bool, kind: str) -> tuple[str, ...]:
+def _columns(schema: ServiceSchema, *, title: bool, kind: str) -> tuple[str, ...]:
     return tuple(
         column.name for column in schema.columns if (column.entity == "title") is title and column.kind == kind
     )

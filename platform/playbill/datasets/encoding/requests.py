@@ -1,7 +1,4 @@
-"""Requests to arrays, by the same encoder methods that made the training set.
-
-One question to the model: who asks, from where, when, and what is known of them.
-"""
+"""Requests to arrays, by the same encoder methods that made the training set."""
 
 from __future__ import annotations
 
@@ -34,8 +31,7 @@ class EncodedRequests:
 
     history: HistoryArrays
     context: ContextArrays
-    moments: Ints64
-    """[S] moments of title snapshots, microseconds since 1970, ascending."""
+    moments: Ints64  # [S] moments of title snapshots, microseconds since 1970, ascending
 
 
 def encode_requests(encoder: Encoder, requests: Sequence[Request]) -> EncodedRequests:
@@ -169,33 +165,19 @@ def _text(value: Any) -> str | None:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """Everything known at request time. What the canvas's `context` does not list is imputed.
-
-    Args:
-        canvas: Name of a canvas.
-        at: The moment, zone-aware.
-        member_id: Who asks; None = someone unknown.
-        country: None or `ZZ` = unknown.
-        device: None = unknown.
-        language: None = unknown.
-        query: What has been typed so far. A space at the end says that the last word is complete.
-        source_title_id: The title the list is about.
-        row: Name of the row that is filled, such as `genre_rows`.
-        row_position: Its place on the page, from 0.
-        history: The member's rows of `interactions` strictly before `at`; None = no history.
-        features: Feature columns by `view__feature` name, and context fields of outside packages by theirs; an
-            absent one is missing.
-    """
+    """Everything known at request time. What the canvas's `context` does not list is imputed."""
 
     canvas: str
-    at: datetime
-    member_id: str | None = None
-    country: str | None = None
+    at: datetime  # the moment, zone-aware
+    member_id: str | None = None  # who asks; None = someone unknown
+    country: str | None = None  # none or `ZZ` = unknown
     device: str | None = None
     language: str | None = None
-    query: str | None = None
-    source_title_id: str | None = None
-    row: str | None = None
-    row_position: int | None = None
-    history: pl.DataFrame | None = None
+    query: str | None = None  # What has been typed so far. A space at the end says that the last word is complete.
+    source_title_id: str | None = None  # the title the list is about
+    row: str | None = None  # name of the row that is filled, such as `genre_rows`
+    row_position: int | None = None  # its place on the page, from 0
+    history: pl.DataFrame | None = None  # the member's rows of `interactions` strictly before `at`; None = no history
+    # feature columns by `view__feature` name, and context fields of outside packages by theirs; an absent one is
+    # missing
     features: Mapping[str, Any] = field(default_factory=dict)

@@ -19,8 +19,7 @@ from playbill.datasets.encoding.text import gram_arrays
 from playbill.definitions.specs import ResolvedModel
 from playbill.definitions.specs.row import RowSpec
 
-MOST_ABOVE = 12
-"""Rows above that a row is given, the nearest ones."""
+MOST_ABOVE = 12  # rows above that a row is given, the nearest ones
 FIELDS = ("name", "genre", "about", "head")
 _PAGE = ("member_id", "request_id")
 
@@ -31,16 +30,11 @@ class PageRows:
 
     entry: AnyInts
     """[R] which of them each training row is the first title of; -1 none. Empty where no head is about rows."""
-    name: AnyInts
-    """[P] index of its name; 0 unknown."""
-    genre: AnyInts
-    """[P] index of its genre; 0 none."""
-    about: AnyInts
-    """[P] title row it is about; 0 none."""
-    head: AnyInts
-    """[P] title row it begins with."""
-    first: AnyInts
-    """[P] first row of its page."""
+    name: AnyInts  # [P] index of its name; 0 unknown
+    genre: AnyInts  # [P] index of its genre; 0 none
+    about: AnyInts  # [P] title row it is about; 0 none
+    head: AnyInts  # [P] title row it begins with
+    first: AnyInts  # [P] first row of its page
 
     @classmethod
     def none(cls) -> PageRows:
@@ -90,10 +84,7 @@ def _text(spec: RowSpec) -> str:
 def page_rows(encoder: Encoder, events: pl.DataFrame, event: Ints64) -> PageRows:
     """Find the rows of logged pages, and which of them each training row begins.
 
-    Args:
-        encoder: Knows names of rows and titles.
-        events: E rows of `interactions`, sorted by member_id and seq.
-        event: [R] row of the frame of each training row's event.
+    Events are sorted by member_id and seq; `event` [R] is the row of the frame of each training row's.
     """
     if not encoder.state.row_texts or "row_id" not in events.columns:
         return PageRows.none()

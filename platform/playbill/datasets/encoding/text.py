@@ -5,10 +5,9 @@ one for each short prefix together with the word before it. Prefixes find what i
 what is spelled out, triples survive a wrong letter, and pairs of words know their order.
 The hash (FNV-1a over code points, Fowler, Noll and Vo) is the same in every process and on every machine.
 
-What of a typed query is read: the same in training, evaluation and serving.
-
-Letters and digits of any script are read, from left to right or from right to left, in the order they were typed.
-Control and invisible characters are dropped, emoji and other symbols separate words, and only the beginning counts.
+Of a typed query letters and digits of any script are read, from left to right or from right to left, in the order they
+were typed. Control and invisible characters are dropped, emoji and other symbols separate words, and only the beginning
+counts.
 """
 
 from __future__ import annotations
@@ -23,20 +22,14 @@ from numpy.typing import NDArray
 
 from playbill.arrays import Ints64
 
-PREFIX_LETTERS = 10
-"""Longest prefix with a gram of its own."""
-AFTER_LETTERS = 4
-"""Longest prefix with a gram together with the word before it."""
-STEM_LETTERS = 5
-"""Letters by which a longer word of a description or a synopsis is known beside the whole of it."""
-DESCRIPTION_WORDS = 8
-"""A query of more words describes what is wanted: its words count, not the letters of names."""
-WORD_LETTERS = 32
-"""Letters of a word that count for its whole-word gram."""
+PREFIX_LETTERS = 10  # longest prefix with a gram of its own
+AFTER_LETTERS = 4  # longest prefix with a gram together with the word before it
+STEM_LETTERS = 5  # letters by which a longer word of a description or a synopsis is known beside the whole of it
+DESCRIPTION_WORDS = 8  # a query of more words describes what is wanted: its words count, not the letters of names
+WORD_LETTERS = 32  # letters of a word that count for its whole-word gram
 
 _SPACE = 0x20
-_IDEOGRAPHS = 0x2E80
-"""From here on scripts write words without spaces, so single letters and pairs count too."""
+_IDEOGRAPHS = 0x2E80  # from here on scripts write words without spaces, so single letters and pairs count too
 _ACCENTS = range(0x0300, 0x0370)
 _JOINERS = frozenset("'\u2019\u02bc`\u200d\u200c")
 
@@ -73,16 +66,11 @@ def fold(text: str) -> str:
 
 
 def gram_arrays(texts: Sequence[str], buckets: int, *, query: bool = False) -> tuple[Ints64, Ints64]:
-    """Hash texts to bags of gram ids.
+    """Hash N texts to bags of gram ids, flat int64, and [N] the start of each text's grams.
 
-    Args:
-        texts: N texts; an empty one gives an empty bag.
-        buckets: Number of gram ids. 0 is never given; 1 switches text off.
-        query: The last word is still being typed unless a space follows it, so it is a prefix, not a whole word. A
-            query of more than `DESCRIPTION_WORDS` words gives whole words and stems alone, and `description_gram`.
-
-    Returns:
-        Gram ids, flat int64, and [N] the start of each text's grams.
+    Id 0 is never given; 1 bucket switches text off. The last word of a query is still being typed unless a space
+    follows it, so it is a prefix, not a whole word. A query of more than `DESCRIPTION_WORDS` words gives whole words
+    and stems alone, and `description_gram`.
     """
     letters = _Letters(texts)
     described = letters.words() > DESCRIPTION_WORDS if query else np.zeros(len(letters.code), np.bool_)
@@ -106,16 +94,9 @@ def description_gram(buckets: int) -> int:
 
 
 def word_arrays(texts: Sequence[str], buckets: int, limit: int = 64, *, stems: bool = False) -> tuple[Ints64, Ints64]:
-    """Hash the first `limit` words of longer texts, such as synopses. Same ids as in `gram_arrays`.
+    """Hash the first `limit` words of longer texts, such as synopses. Same ids and results as of `gram_arrays`.
 
-    Args:
-        texts: N texts.
-        buckets: Number of gram ids.
-        limit: Words of each text that count.
-        stems: Give longer words a second gram, that of their first `STEM_LETTERS` letters.
-
-    Returns:
-        As `gram_arrays`.
+    With `stems` longer words give a second gram, that of their first `STEM_LETTERS` letters.
     """
     letters = _Letters([" ".join(text.split()[:limit]) for text in texts])
     parts = [(np.nonzero(letters.ends)[0], letters.prefixes, _WORD)]
@@ -214,10 +195,8 @@ def _ids(hashes: Hashes, seed: np.uint64, buckets: int) -> Ints64:
     return ((mixed >> np.uint64(32)) % np.uint64(buckets - 1)).astype(np.int64) + 1
 
 
-QUERY_LETTERS = 200
-"""Characters of a query that are read, the first ones."""
-_BLANKS = frozenset("\t\n\v\f\r\x1c\x1d\x1e\x1f\x85")
-"""Control characters that separate words."""
+QUERY_LETTERS = 200  # characters of a query that are read, the first ones
+_BLANKS = frozenset("\t\n\v\f\r\x1c\x1d\x1e\x1f\x85")  # control characters that separate words
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Protocol
+from typing import TYPE_CHECKING
 
 import numpy as np
 import polars as pl
-from numpy.typing import NDArray
 
 from playbill.arrays import AnyInts, Floats32, Ints64
 from playbill.datasets.arrays import TitleArrays
@@ -17,6 +16,9 @@ from playbill.datasets.encoding.text import gram_arrays, word_arrays
 from playbill.datasets.encoding.tokens import year_buckets
 from playbill.errors import DataError, Problem
 from playbill.tables.frames import utc_literal
+
+if TYPE_CHECKING:
+    from playbill.features import TitleSnapshots
 
 SYNOPSIS_WORDS = 64
 _DAY_S = 86_400.0
@@ -29,7 +31,7 @@ def title_arrays(
     *,
     plays: AnyInts | Floats32,
     as_of: datetime,
-    snapshots: NDArray[np.float32],
+    snapshots: Floats32,
     categorical: pl.DataFrame | None = None,
 ) -> TitleArrays:
     """Encode every title the encoder has a row for; T counts the padding row.
@@ -64,21 +66,7 @@ def title_arrays(
     )
 
 
-class Snapshots(Protocol):
-    """What is read of `playbill.features.TitleSnapshots`."""
-
-    @property
-    def columns(self) -> Sequence[str]:
-        """Names of the numeric columns."""
-        ...
-
-    @property
-    def values(self) -> Floats32:
-        """[S, T - 1, F'] features of every title but the padding row."""
-        ...
-
-
-def snapshot_values(found: Snapshots, names: Sequence[str]) -> Floats32:
+def snapshot_values(found: TitleSnapshots, names: Sequence[str]) -> Floats32:
     """Return [S, T, F] raw features in the order of `names`, padding row first; a column not found is nan."""
     moments, titles = found.values.shape[:2]
     values = np.full((moments, titles + 1, len(names)), np.nan, np.float32)

@@ -2,8 +2,6 @@
 
 Adjacent events of one member on one title merge into one token, which keeps every action done and the total time.
 Impressions are no tokens, nor are events without a known title. Training, evaluation and serving all come here.
-
-Times and lengths as small integers.
 """
 
 from __future__ import annotations
@@ -14,9 +12,8 @@ from datetime import datetime
 
 import numpy as np
 import polars as pl
-from numpy.typing import NDArray
 
-from playbill.arrays import AnyInts, Ints64
+from playbill.arrays import AnyInts, Bools, Floats64, Ints64
 from playbill.clock import from_microseconds, to_microseconds
 from playbill.datasets.arrays import HistoryArrays
 from playbill.tables import Vocabulary
@@ -30,14 +27,10 @@ FIELDS = ("title", "actions", "canvas", "device", "language", "gap", "duration")
 class Tokens:
     """Tokens of many members, member after member, oldest first. Letter n counts tokens, E events."""
 
-    values: Ints64
-    """[n, 7] the columns `FIELDS`."""
-    member: NDArray[np.int64]
-    """[n] number of the member, in order of first appearance in the frame."""
-    event_rows: Ints64
-    """[E] row of the frame each kept event came from."""
-    event_token: Ints64
-    """[E] token each kept event went into."""
+    values: Ints64  # [n, 7] the columns `FIELDS`
+    member: Ints64  # [n] number of the member, in order of first appearance in the frame
+    event_rows: Ints64  # [E] row of the frame each kept event came from
+    event_token: Ints64  # [E] token each kept event went into
 
     def __len__(self) -> int:
         return len(self.values)
@@ -52,17 +45,14 @@ class Codes:
     canvases: Vocabulary
     devices: Vocabulary
     languages: Vocabulary
-    merge: bool = True
-    """Whether adjacent events on one title become one token."""
+    merge: bool = True  # whether adjacent events on one title become one token
 
 
 def tokens_of(events: pl.DataFrame, codes: Codes) -> Tokens:
-    """Turn events into tokens.
+    """Turn events into tokens; a title beyond the vocabularies gives none.
 
-    Args:
-        events: Rows of `interactions`, members one after the other, each sorted by seq. Columns member_id,
-            event_at, action, title_id, canvas; device, language and duration_s where known.
-        codes: Vocabularies; a title beyond them gives no token.
+    Rows are members one after the other, each sorted by seq, with member_id, event_at, action, title_id, canvas; and
+    device, language and duration_s where known.
     """
     titles = codes.titles.encode(events["title_id"])
     shown = events["action"].is_in(IGNORED_ACTIONS).to_numpy()
@@ -82,7 +72,7 @@ def tokens_of(events: pl.DataFrame, codes: Codes) -> Tokens:
     return Tokens(values, member[firsts], rows, np.cumsum(starts) - 1)
 
 
-def _starts(member: Ints64, title: Ints64, merge: bool) -> NDArray[np.bool_]:
+def _starts(member: Ints64, title: Ints64, merge: bool) -> Bools:
     if not merge or not len(title):
         return np.ones(len(title), np.bool_)
     changed = (member[1:] != member[:-1]) | (title[1:] != title[:-1])
@@ -121,14 +111,7 @@ def _durations(events: pl.DataFrame, rows: Ints64, firsts: Ints64) -> Ints64:
 
 
 def pad(values: AnyInts, starts: Ints64, lengths: Ints64, width: int) -> HistoryArrays:
-    """Lay windows of tokens side by side, right-padded with zeros.
-
-    Args:
-        values: [n, 7] tokens.
-        starts: [B] first token of each window.
-        lengths: [B] tokens in each window, at most `width`.
-        width: L.
-    """
+    """Lay windows of tokens ([n, 7]) side by side, right-padded with zeros to a width of L."""
     places = np.arange(width)
     inside = places < lengths[:, None]
     if not len(values):
@@ -142,36 +125,33 @@ def pad(values: AnyInts, starts: Ints64, lengths: Ints64, width: int) -> History
 MICROSECONDS = 1_000_000
 _HOUR = 3_600 * MICROSECONDS
 _WEEK_HOURS = 168
-_MONDAY_OFFSET_HOURS = 72
-"""1970-01-01 was a Thursday, three days after a Monday."""
+_MONDAY_OFFSET_HOURS = 72  # 1970-01-01 was a Thursday, three days after a Monday
 
 GAP_EDGES_S = (60, 300, 1_800, 3_600, 10_800, 43_200, 86_400, 259_200, 604_800, 1_209_600, 2_592_000, 7_776_000)
 """Edges of the time between tokens: a minute to three months."""
 DURATION_EDGES_S = (30, 120, 300, 600, 1_200, 1_800, 2_700, 3_600, 5_400, 7_200, 10_800)
 """Edges of the time watched: half a minute to three hours."""
-ROW_EDGES = (1, 2, 3, 4, 5, 7, 10, 15)
-"""Edges of the place of a row on its page, counted from 0."""
+ROW_EDGES = (1, 2, 3, 4, 5, 7, 10, 15)  # edges of the place of a row on its page, counted from 0
 GAPS, DURATIONS, HOURS_OF_WEEK = len(GAP_EDGES_S) + 2, len(DURATION_EDGES_S) + 2, _WEEK_HOURS + 1
-ROW_POSITIONS = len(ROW_EDGES) + 2
-"""Sizes, index 0 counted."""
+ROW_POSITIONS = len(ROW_EDGES) + 2  # Sizes, index 0 counted
 
 
-def gap_buckets(seconds: NDArray[np.float64]) -> Ints64:
+def gap_buckets(seconds: Floats64) -> Ints64:
     """Return 1 to 13 for a gap; 0 for nan, which is no token before."""
     return _bucket(seconds, GAP_EDGES_S)
 
 
-def duration_buckets(seconds: NDArray[np.float64]) -> Ints64:
+def duration_buckets(seconds: Floats64) -> Ints64:
     """Return 1 to 12 for a time watched; 0 for nan, which is unknown."""
     return _bucket(seconds, DURATION_EDGES_S)
 
 
-def row_position_buckets(places: NDArray[np.float64]) -> Ints64:
+def row_position_buckets(places: Floats64) -> Ints64:
     """Return 1 to 9 for a row's place on its page; 0 for nan, which is unknown."""
     return _bucket(places, ROW_EDGES)
 
 
-def _bucket(values: NDArray[np.float64], edges: Sequence[float]) -> Ints64:
+def _bucket(values: Floats64, edges: Sequence[float]) -> Ints64:
     found = np.searchsorted(np.asarray(edges, np.float64), np.nan_to_num(values), side="right") + 1
     return np.where(np.isnan(values), 0, found).astype(np.int64)
 
@@ -192,7 +172,7 @@ def year_edges(years: Sequence[int], count: int = 24) -> tuple[int, ...]:
     return tuple(int(year) for year in np.unique(cuts))
 
 
-def year_buckets(years: NDArray[np.float64], edges: Sequence[int]) -> Ints64:
+def year_buckets(years: Floats64, edges: Sequence[int]) -> Ints64:
     """Return 1 + the number of edges at or below each year; 0 for nan."""
     return _bucket(years, edges)
 

@@ -3,11 +3,9 @@
 A request is known only by `CONTEXT_COLUMNS` of its own event and by features as of its moment: nothing that is known
 after the request can reach the row. Training (`build`) and training sets on disk (`export`) both come here.
 
-What a log says of an event's request on other events of the same request: the query typed, the row and its place.
-
-A play that follows a search carries no query of its own: what was typed is on the `search` event of the same request.
-Where a row stood on its page is on the `row_ranking` impression that opened it. Both are read strictly before the
-event, by seq, so that nothing which came of a request can reach its context.
+What a log says of an event's request is on other events of it: the query typed is on its `search` event, the place of a
+row on the `row_ranking` impression that opened the page. Both are read strictly before the event, by seq, so that
+nothing which came of a request can reach its context.
 """
 
 from __future__ import annotations
@@ -35,12 +33,9 @@ from playbill.schema import INTERACTIONS
 class Labelled:
     """The m labelled tokens among n. Letter E counts events of the frame the tokens came from."""
 
-    events: Ints64
-    """[m] row of the frame of each target event."""
-    token_row: Ints64
-    """[n] -1 or number of the target."""
-    labels: dict[str, Floats32]
-    """Head -> [m]; nan = unlabelled."""
+    events: Ints64  # [m] row of the frame of each target event
+    token_row: Ints64  # [n] -1 or number of the target
+    labels: dict[str, Floats32]  # head -> [m]; nan = unlabelled
     rewards: dict[str, Floats32] = field(default_factory=dict)
     """Head -> [m] rewards, for heads that have one; nan where there is no label."""
 
@@ -48,9 +43,8 @@ class Labelled:
 def request_rows(events: pl.DataFrame, own_fields: Mapping[str, str] | None = None) -> pl.DataFrame:
     """Return what a prediction may know of its own event: who, and the columns known at request time.
 
-    Args:
-        events: Rows of `interactions`; the columns of `request_context` are kept where they are there.
-        own_fields: Context field of an outside package -> the column it is read from; null where that is absent.
+    Columns of `request_context` are kept where they are there. `own_fields` are the columns that context fields of
+    outside packages are read from; null where one is absent.
     """
     late = set(CONTEXT_COLUMNS).difference(INTERACTIONS.names("request"))
     if late:
@@ -153,12 +147,6 @@ def empty_heads(
     """Return optional heads that their label teaches nothing, and why: no row is positive, or all are alike.
 
     A head that ranks, or draws negatives, learns from positive rows alone; any other from what differs between rows.
-
-    Args:
-        resolved: The model.
-        values: Head -> [E], see `label_values`.
-        known: What the labels looked at.
-        as_of: What was known then.
     """
     empty, alike = _untaught(resolved, values, optional=True)
     reasons = why_none_positive([resolved.labels[label] for label in empty.values()], known, as_of)
@@ -194,13 +182,9 @@ def _all_alike(values: Floats32) -> Iterator[tuple[float, int]]:
 def labelled(
     tokens: Tokens, values: dict[str, Floats32], resolved: ResolvedModel, rewards: Mapping[str, Floats32] | None = None
 ) -> Labelled:
-    """Find the tokens to learn from. The first labelled event of a token is its moment of request.
+    """Find the tokens to learn from, by head -> [E] labels. A token's first labelled event is its moment of request.
 
-    Args:
-        tokens: Of a frame of E events.
-        values: Head -> [E], see `label_values`.
-        resolved: The model.
-        rewards: Head -> [E]; a token has that of the event whose label it has.
+    A token has the reward of the event whose label it has.
     """
     by_event = {name: value[tokens.event_rows] for name, value in values.items()}
     known = ~np.isnan(np.stack(list(by_event.values()))).all(axis=0)
@@ -231,12 +215,9 @@ def _chosen(values: Floats32, rows: Ints64, count: int, *, largest: bool) -> Int
     return result
 
 
-ROW_RANKING = "row_ranking"
-"""Canvas of the impressions that say which rows a page showed, and where."""
-NAME_END = ":"
-"""What ends the name of a row in its `row_id`: `genre_rows:drama` is one of the rows called `genre_rows`."""
-PLACE_COLUMNS = ("row", "row_position")
-"""Columns that `request_context` adds beside `query`."""
+ROW_RANKING = "row_ranking"  # canvas of the impressions that say which rows a page showed, and where
+NAME_END = ":"  # what ends the name of a row in its `row_id`: `genre_rows:drama` is one of the rows called `genre_rows`
+PLACE_COLUMNS = ("row", "row_position")  # columns that `request_context` adds beside `query`
 
 _REQUEST = ("member_id", "request_id")
 _OPTIONAL = {"request_id": pl.String, "row_id": pl.String, "query": pl.String, "position": pl.Int32}
@@ -244,16 +225,10 @@ _AT = "__at"
 
 
 def request_context(events: pl.DataFrame, log: pl.DataFrame) -> pl.DataFrame:
-    """Return `events` with what their requests had said before them.
+    """Return `events`, in their order, with what their requests had said before them in `log`.
 
-    Args:
-        events: Rows of `log`, in any order, with member_id and seq; request_id, row_id and query where known.
-        log: The events to read it from.
-
-    Returns:
-        `events` in the same order with `query` filled: an event's own, else the last thing typed in its request before
-        it; `row`, the name of its row; and `row_position`, the place of the row on the page, from 0. Each is null
-        where the log does not say.
+    `query` is an event's own, else the last thing typed in its request before it; `row` the name of its row;
+    `row_position` the place of the row on the page, from 0. Each is null where the log does not say.
     """
     requested = _with_optional(events).with_columns(pl.int_range(pl.len(), dtype=pl.UInt32).alias(_AT))
     known = _with_optional(log)

@@ -13,9 +13,8 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
-from playbill.arrays import AnyInts, Bools, Floats32, Ints64
+from playbill.arrays import AnyInts, Bools, Floats32, Floats64, Ints64
 from playbill.definitions.specs.head import (
     NEGATIVES,
     DrawnOptions,
@@ -30,29 +29,19 @@ from playbill.definitions.specs.head import (
 class Pool:
     """What one batch may draw from, the same for all ranks that share it."""
 
-    targets: Ints64
-    """Titles of the batch's positive rows, repeats and all."""
-    possible: Bools
-    """[T] titles that somebody in the batch could have seen; never the padding."""
-    plays: Floats32
-    """[T] plays in the training part."""
-    frequency: Floats32
-    """[T] share of each title among the positive rows of the whole training set."""
+    targets: Ints64  # titles of the batch's positive rows, repeats and all
+    possible: Bools  # [T] titles that somebody in the batch could have seen; never the padding
+    plays: Floats32  # [T] plays in the training part
+    frequency: Floats32  # [T] share of each title among the positive rows of the whole training set
 
 
 class Policy(Protocol):
     """A way to draw negatives. An outside package registers one under `playbill.negatives`."""
 
-    shown: int | None
-    """How many titles shown in the row's own request and not played it adds: 0 is none, None all."""
+    shown: int | None  # how many titles shown in the row's own request and not played it adds: 0 is none, None all
 
     def draw(self, pool: Pool, random: np.random.Generator) -> tuple[Ints64, Floats32]:
-        """Draw for one batch.
-
-        Returns:
-            [S] titles, and [T] how often each title was to be expected among them.
-        """
-        ...
+        """Draw for one batch: [S] titles, and [T] how often each title was to be expected among them."""
 
 
 class Shown:
@@ -74,7 +63,7 @@ class Uniform:
     def __init__(self, options: DrawnOptions) -> None:
         self.count = options.count
 
-    def weights(self, pool: Pool) -> NDArray[np.float64]:
+    def weights(self, pool: Pool) -> Floats64:
         """Return [T] what the chance of each title is proportional to."""
         return pool.possible.astype(np.float64)
 
@@ -95,7 +84,7 @@ class Popularity(Uniform):
         super().__init__(options)
         self.exponent = options.exponent
 
-    def weights(self, pool: Pool) -> NDArray[np.float64]:
+    def weights(self, pool: Pool) -> Floats64:
         """Return [T] what the chance of each title is proportional to."""
         return np.where(pool.possible, (pool.plays.astype(np.float64) + 1) ** self.exponent, 0.0)
 
@@ -149,14 +138,9 @@ def make_policy(options: NegativesOptions) -> Policy:
 
 
 def usable_titles(drawn: Ints64, target: Ints64, available: Bools, group: Ints64, shown: Ints64) -> Bools:
-    """Return [N, S] which drawn titles count for which row.
+    """Return [N, S] which drawn titles count for which row: not its target, nor `shown` ([N, C], used beside them).
 
-    Args:
-        drawn: [S] titles.
-        target: [N] title of each row.
-        available: [G, T] what could be seen; no rows where everything always could.
-        group: [N] row of `available`.
-        shown: [N, C] titles the row uses beside them, 0 = none: they are not used twice.
+    `available` [G, T] is what could be seen, by `group`; no rows where everything always could.
     """
     usable: Bools = (drawn > 0) & (drawn != target[:, None])
     if len(available):
@@ -167,13 +151,9 @@ def usable_titles(drawn: Ints64, target: Ints64, available: Bools, group: Ints64
 
 
 def shown_titles(flat: AnyInts, offsets: AnyInts, rows: Ints64, most: int | None) -> Ints64:
-    """Return [N, C] the first titles of each row's slate, 0 where there are no more.
+    """Return [N, C] the first titles of each row's slate (at most `most`), 0 where there are no more.
 
-    Args:
-        flat: Titles of all slates.
-        offsets: [R + 1] where each begins.
-        rows: [N] rows of the training set.
-        most: Titles of one row at most.
+    Slates lie flat, `offsets` [R + 1] say where each begins.
     """
     size = offsets[rows + 1] - offsets[rows]
     width = int(size.max(initial=0)) if most is None else min(most, int(size.max(initial=0)))

@@ -11,9 +11,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import polars as pl
-from numpy.typing import NDArray
 
-from playbill.arrays import AnyInts, Bools, Floats32, Ints64
+from playbill.arrays import AnyInts, Bools, Floats32, Floats64, Ints64
 from playbill.datasets.encoding.tokens import IGNORED_ACTIONS, Tokens
 from playbill.definitions.specs import ResolvedModel
 from playbill.definitions.specs.head import ShownOptions, ranks
@@ -27,24 +26,15 @@ class TrainingRows:
     `f + m + 1` one token, and so on.
     """
 
-    slot: AnyInts
-    """[R] slot of the state."""
-    title: AnyInts
-    """[R] title row."""
-    request: AnyInts
-    """[R] row of the encoded requests."""
-    next: Bools
-    """[R] whether the title is that of the next token, and so the row may be made into others."""
-    labels: dict[str, Floats32]
-    """Head -> [R]; nan = unlabelled."""
-    weights: dict[str, Floats32]
-    """Head -> [R] weights of its own: by reward, or for what was left out of a request."""
-    copies: AnyInts
-    """[R] how often an epoch reads the row, each time with one over that as its weight; empty = once."""
-    slate: AnyInts
-    """Titles shown in the requests of rows and not played, flat."""
-    slate_offsets: AnyInts
-    """[R + 1] where each row's begin; empty where no head asks for them."""
+    slot: AnyInts  # [R] slot of the state
+    title: AnyInts  # [R] title row
+    request: AnyInts  # [R] row of the encoded requests
+    next: Bools  # [R] whether the title is that of the next token, and so the row may be made into others
+    labels: dict[str, Floats32]  # head -> [R]; nan = unlabelled
+    weights: dict[str, Floats32]  # head -> [R] weights of its own: by reward, or for what was left out of a request
+    copies: AnyInts  # [R] how often an epoch reads the row, each time with one over that as its weight; empty = once
+    slate: AnyInts  # titles shown in the requests of rows and not played, flat
+    slate_offsets: AnyInts  # [R + 1] where each row's begin; empty where no head asks for them
     silent: Bools = field(default_factory=lambda: np.zeros(0, np.bool_))
     """[R] whether a row teaches nothing itself, and is there for what is made from it; empty = none is."""
 
@@ -56,27 +46,18 @@ class TrainingRows:
 class ShownRows:
     """U impressions to learn from. Letter E counts events of the frame they came from."""
 
-    events: Ints64
-    """[U] row of the frame of each impression."""
-    requests: Ints64
-    """[U] row of the frame of the first event of its request."""
-    labels: dict[str, Floats32]
-    """Head -> [U]; nan = unlabelled, or left out of the request's sample."""
-    weights: dict[str, Floats32]
-    """Head -> [U], for heads that take a sample of each request."""
+    events: Ints64  # [U] row of the frame of each impression
+    requests: Ints64  # [U] row of the frame of the first event of its request
+    labels: dict[str, Floats32]  # head -> [U]; nan = unlabelled, or left out of the request's sample
+    weights: dict[str, Floats32]  # head -> [U], for heads that take a sample of each request
 
 
 def shown_rows(
     events: pl.DataFrame, titles: AnyInts, values: dict[str, Floats32], resolved: ResolvedModel, seed: int
 ) -> ShownRows:
-    """Find the impressions that train some head.
+    """Find the impressions that train some head, by head -> [E] labels of events sorted by member_id and seq.
 
-    Args:
-        events: E rows of `interactions`, sorted by member_id and seq.
-        titles: [E] title row of each, 0 = unknown.
-        values: Head -> [E] labels.
-        resolved: The model; a `bce` head may take a sample of what each request showed.
-        seed: Of the samples.
+    A `bce` head may take a sample of what each request showed.
     """
     shown = events["action"].is_in(IGNORED_ACTIONS).to_numpy() & (titles > 0)
     rows = np.nonzero(shown & _useful(values, resolved))[0]
@@ -116,16 +97,8 @@ def _samples(resolved: ResolvedModel) -> dict[str, int]:
     }
 
 
-def sample_of_requests(
-    labels: Floats32, requests: Ints64, chance: NDArray[np.float64], most: int
-) -> tuple[Floats32, Floats32]:
-    """Keep at most `most` zeros of each request, weighted up to all of them.
-
-    Args:
-        labels: [U].
-        requests: [U] which request each is of.
-        chance: [U] uniform draws; those of a request that are drawn lowest are kept.
-        most: Zeros of one request at most.
+def sample_of_requests(labels: Floats32, requests: Ints64, chance: Floats64, most: int) -> tuple[Floats32, Floats32]:
+    """Keep at most `most` zeros of each request, those of the lowest chance, weighted up to all of them.
 
     Returns:
         Labels, nan where left out, and weights: of the zeros kept, how many each stands for.
@@ -149,13 +122,7 @@ def request_starts(events: pl.DataFrame) -> Ints64:
 
 
 def slots_of(tokens: Tokens, members: Ints64, before: Ints64) -> Ints64:
-    """Return [U] the slot of the state that was over before an event.
-
-    Args:
-        tokens: Of the frame.
-        members: [U] number of the member of each event.
-        before: [U] row of the frame; only tokens whose last event is above it count.
-    """
+    """Return [U] the slot of the state that was over before row `before` of the frame, for [U] numbers of members."""
     last = np.zeros(len(tokens), np.int64)
     last[tokens.event_token] = tokens.event_rows
     return np.searchsorted(last, before, side="left").astype(np.int64) + members
@@ -167,13 +134,7 @@ def next_slots(tokens: Tokens) -> Ints64:
 
 
 def slates(events: pl.DataFrame, titles: AnyInts, targets: Ints64, seed: int) -> tuple[Ints64, Ints64]:
-    """Return what the requests of target events showed that was not played in them.
-
-    Args:
-        events: E rows of `interactions`, sorted by member_id and seq.
-        titles: [E] title row of each, 0 = unknown.
-        targets: [R] row of the frame of each row's event, -1 for a row without a slate.
-        seed: Of the order of each slate.
+    """Return what the requests of target events ([R] rows of the frame, -1 = no slate) showed and did not play.
 
     Returns:
         Titles, flat, in an order drawn at random, and [R + 1] where each row's begin.

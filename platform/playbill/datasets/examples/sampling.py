@@ -14,9 +14,10 @@ from datetime import datetime
 from typing import Protocol
 
 import numpy as np
+import numpy.typing as npt
 import polars as pl
 
-from playbill.arrays import Floats32, Ints64
+from playbill.arrays import Floats32, Floats64, Ints64
 from playbill.definitions.specs import ResolvedModel, SamplingSpec, reward_version
 from playbill.errors import ConfigError, StateError
 
@@ -25,8 +26,7 @@ TENURE_BANDS = ((1, "under_1d"), (7, "1-7d"), (30, "7-30d"), (90, "30-90d"), (36
 TENURE_ABOVE = "over_365d"
 UNKNOWN_BAND = "unknown"
 
-MOST_DRAWS = 1_000
-"""Of one example in an epoch: more would be reading the same few histories over and over."""
+MOST_DRAWS = 1_000  # of one example in an epoch: more would be reading the same few histories over and over
 
 _DAY_US = 86_400_000_000
 
@@ -35,27 +35,18 @@ _DAY_US = 86_400_000_000
 class Stratum:
     """One group of examples."""
 
-    name: str
-    """Values of the strata, such as `US · 7-30d`."""
-    rows: int
-    """Examples in the log."""
-    share: float
-    """Of the log's examples."""
-    drawn: int
-    """Examples an epoch reads, repeats counted."""
-    sampled_share: float
-    """Of an epoch's examples."""
-    weight: float
-    """Mean weight of a drawn example: rows / drawn."""
+    name: str  # values of the strata, such as `US · 7-30d`
+    rows: int  # examples in the log
+    share: float  # of the log's examples
+    drawn: int  # examples an epoch reads, repeats counted
+    sampled_share: float  # of an epoch's examples
+    weight: float  # mean weight of a drawn example: rows / drawn
 
 
 def stratum_names(rows: pl.DataFrame, members: pl.DataFrame, spec: SamplingSpec) -> pl.Series:
-    """Return [R] the stratum of each example.
+    """Return [R] the stratum of each example, by member_id, event_at, country and `first_at`, the member's first event.
 
-    Args:
-        rows: [R] rows with member_id, event_at, country and `first_at`, the member's first event.
-        members: member_id and joined_at, which counts where it is known.
-        spec: Which strata.
+    A member's joined_at counts where it is known.
     """
     parts = {"country": _countries, "tenure": _tenures}
     named = [parts[name](rows, members).cast(pl.String).alias(name) for name in spec.strata]
@@ -72,9 +63,14 @@ def _tenures(rows: pl.DataFrame, members: pl.DataFrame) -> pl.Series:
     )
     since = pl.col("event_at") - pl.coalesce("joined_at", "first_at")
     days = joined.select(since.dt.total_microseconds() / _DAY_US).to_series().fill_null(float("nan")).to_numpy()
-    names = np.array([name for _, name in TENURE_BANDS] + [TENURE_ABOVE], dtype=object)
-    band = names[np.searchsorted([limit for limit, _ in TENURE_BANDS], days, side="right").clip(max=len(TENURE_BANDS))]
-    return pl.Series("tenure", np.where(np.isnan(days), UNKNOWN_BAND, band), dtype=pl.String)
+    return pl.Series("tenure", named_bands(days, TENURE_BANDS, TENURE_ABOVE), dtype=pl.String)
+
+
+def named_bands(days: Floats64, bands: Sequence[tuple[int, str]], above: str) -> npt.NDArray[np.object_]:
+    """Return the name of the first band whose end lies above each number; `UNKNOWN_BAND` for nan."""
+    names = np.array([name for _, name in bands] + [above], dtype=object)
+    found = names[np.searchsorted([limit for limit, _ in bands], days, side="right").clip(max=len(bands))]
+    return np.where(np.isnan(days), UNKNOWN_BAND, found)
 
 
 def draw_copies(names: pl.Series, floor: float) -> tuple[Ints64, tuple[Stratum, ...]]:
@@ -82,10 +78,6 @@ def draw_copies(names: pl.Series, floor: float) -> tuple[Ints64, tuple[Stratum, 
 
     No example is left out: those of large strata are drawn once, those of small ones as often as needed. Within a
     stratum numbers differ by one at most; the oldest rows are drawn once more.
-
-    Args:
-        names: [R] stratum of each example.
-        floor: Least share of each stratum.
 
     Returns:
         [R] how often each is drawn, and a record of every stratum, smallest first.
@@ -143,12 +135,7 @@ def _largest_floor(rows: Ints64, above: float) -> float:
 
 
 def _drawn(rows: Ints64, floor: float) -> Ints64:
-    """Return the least numbers to draw, none under its rows, that give each stratum its floor.
-
-    Args:
-        rows: [S] ascending.
-        floor: Times S is under 1.
-    """
+    """Return the least numbers to draw, none under its rows ([S], ascending), that give each stratum its floor."""
     raised = 0
     while True:
         total = rows[raised:].sum() / (1 - floor * raised)
@@ -185,10 +172,6 @@ def first_moments(events: pl.DataFrame) -> pl.DataFrame:
     return events.group_by("member_id").agg(first_at=pl.col("event_at").min())
 
 
-NO_MEMBERS = pl.DataFrame(schema={"member_id": pl.String, "joined_at": pl.Datetime("us", "UTC")})
-"""For a log without a members table."""
-
-
 class ExampleWeights(Protocol):
     """Rewards of events, and how a reward becomes a weight: `playbill.training.example_weights.example_weights`."""
 
@@ -202,18 +185,11 @@ class ExampleWeights(Protocol):
     ) -> Mapping[str, Floats32]:
         """Return the reward of each of E events for every head that has one, nan where an event has none.
 
-        Args:
-            resolved: The model.
-            events: [E] rows of `interactions`, sorted by member_id and seq. Nothing else may be looked at.
-            availability: The canonical table.
-            titles: The canonical table.
-            as_of: What was known then.
+        Events are sorted by member_id and seq; nothing else may be looked at.
         """
-        ...
 
     def weigh(self, values: Floats32, labels: Floats32, loss: str) -> tuple[Floats32, Floats32]:
         """Return the labels and the weights of R rows, weights of mean 1, from their rewards and labels."""
-        ...
 
 
 def reward_versions(resolved: ResolvedModel) -> dict[str, str]:

@@ -27,14 +27,7 @@ from playbill.datasets.examples.labelled import (
     watermark,
 )
 from playbill.datasets.examples.negatives import make_policy
-from playbill.datasets.examples.rows import (
-    ShownRows,
-    TrainingRows,
-    next_slots,
-    shown_rows,
-    slates,
-    slots_of,
-)
+from playbill.datasets.examples.rows import ShownRows, TrainingRows, next_slots, shown_rows, slates, slots_of
 from playbill.datasets.examples.sampling import (
     ExampleWeights,
     Stratum,
@@ -47,6 +40,7 @@ from playbill.datasets.splits import Split
 from playbill.definitions.specs import ResolvedModel, prune_heads
 from playbill.definitions.specs.head import ranks
 from playbill.errors import StateError
+from playbill.tables import Vocabulary
 
 
 class LogTables(Protocol):
@@ -54,19 +48,21 @@ class LogTables(Protocol):
 
     def interactions(self) -> pl.DataFrame:
         """Return the log, sorted by member_id and seq."""
-        ...
 
     def titles(self) -> pl.DataFrame:
         """Return one row per title."""
-        ...
 
     def availability(self) -> pl.DataFrame:
         """Return every span of availability."""
-        ...
 
     def members(self) -> pl.DataFrame:
         """Return the newest row of every member."""
-        ...
+
+    def member_versions(self) -> pl.DataFrame:
+        """Return every row of every member."""
+
+    def vocabulary(self, kind: str) -> Vocabulary:
+        """Return a vocabulary."""
 
 
 @dataclass(frozen=True)
@@ -75,15 +71,11 @@ class Known:
 
     events: pl.DataFrame
     """[E] the train fold, sorted by member_id and seq, with what their requests had said: see `request_context`."""
-    titles: pl.DataFrame
-    """Titles as they were known when the held-out part began."""
+    titles: pl.DataFrame  # titles as they were known when the held-out part began
     availability: pl.DataFrame
-    as_of: datetime
-    """Labels are told as of it."""
-    labels: dict[str, Floats32]
-    """Head -> [E]."""
-    rewards: dict[str, Floats32]
-    """Head -> [E], for heads that have one."""
+    as_of: datetime  # labels are told as of it
+    labels: dict[str, Floats32]  # head -> [E]
+    rewards: dict[str, Floats32]  # head -> [E], for heads that have one
     weights: ExampleWeights | None
     left_out: dict[str, str] = field(default_factory=dict)
     """Optional heads that nothing teaches, and why; they are in none of the above."""
@@ -95,14 +87,10 @@ class Examples:
 
     tokens: Tokens
     rows: TrainingRows
-    requests: pl.DataFrame
-    """[m] `request_rows`."""
-    members: int
-    """Members in the frame, with tokens or without."""
-    events: Ints64
-    """[R] row of the frame of each row's event."""
-    moments: Ints64
-    """[R] row of the frame its request is known by."""
+    requests: pl.DataFrame  # [m] `request_rows`
+    members: int  # members in the frame, with tokens or without
+    events: Ints64  # [R] row of the frame of each row's event
+    moments: Ints64  # [R] row of the frame its request is known by
 
 
 def learn(

@@ -2,7 +2,7 @@
 
 Nothing in it is the time of writing: two builds from the same inputs are the same bytes.
 
-Parquet files that are the same bytes for the same rows, and hashes of what rows say.
+Parquet files are the same bytes for the same rows, and so are hashes of what rows say.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ Moment = Annotated[datetime, AfterValidator(lambda moment: moment.astimezone(UTC
 class Record(BaseModel):
     """A piece of the manifest. An unknown key is an error."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class ModelRecord(Record):
@@ -62,8 +62,7 @@ class LabelRecord(Record):
     """A label's definition."""
 
     version: int
-    definition: str
-    """SHA-256 of everything it says."""
+    definition: str  # SHA-256 of everything it says
 
 
 class ViewRecord(Record):
@@ -89,8 +88,7 @@ class FeaturesRecord(Record):
 
     service: str
     version: str
-    snapshot_hours: int
-    """Title features are read at multiples of this many hours."""
+    snapshot_hours: int  # title features are read at multiples of this many hours
     views: dict[str, ViewRecord]
 
 
@@ -99,22 +97,15 @@ class Inputs(Record):
 
     model: ModelRecord
     protocol: str
-    split: str
-    """Digest of the split: which events are held out."""
-    moment: Moment
-    """Nothing that happened at it or later, or was recorded after it, is in the rows or labels."""
-    tables: str
-    """Snapshot id of the canonical tables."""
-    vocabularies: dict[str, str]
-    """SHA-256 of the entries, by kind."""
-    heads: dict[str, str]
-    """Head -> its label."""
+    split: str  # digest of the split: which events are held out
+    moment: Moment  # nothing that happened at it or later, or was recorded after it, is in the rows or labels
+    tables: str  # snapshot id of the canonical tables
+    vocabularies: dict[str, str]  # SHA-256 of the entries, by kind
+    heads: dict[str, str]  # head -> its label
     labels: dict[str, LabelRecord]
-    rewards: dict[str, str] = Field(default_factory=dict)
-    """Head -> version of the reward that weighs its rows."""
+    rewards: dict[str, str] = Field(default_factory=dict)  # head -> version of the reward that weighs its rows
     features: FeaturesRecord
-    libraries: dict[str, str]
-    """Versions of what decides values and bytes."""
+    libraries: dict[str, str]  # versions of what decides values and bytes
 
     @model_serializer(mode="wrap")
     def _without_defaults(self, serialise: SerializerFunctionWrapHandler) -> dict[str, Any]:
@@ -145,14 +136,11 @@ class ColumnRecord(Record):
 class FileRecord(Record):
     """A file of the training set."""
 
-    path: str
-    """Relative to the folder."""
+    path: str  # relative to the folder
     rows: int
     bytes: int
-    sha256: str
-    """Of the file's bytes."""
-    rows_sha256: str
-    """Of what the rows say, in whatever order they lie."""
+    sha256: str  # of the file's bytes
+    rows_sha256: str  # of what the rows say, in whatever order they lie
 
 
 class PartRecord(FileRecord):
@@ -170,12 +158,9 @@ class FoldRecord(Record):
     titles: int
     first: Moment | None
     last: Moment | None
-    labels_as_of: Moment
-    """What labels could know; younger rows are unlabelled."""
-    labelled: dict[str, int]
-    """Head -> rows with a label."""
-    positive: dict[str, int]
-    """Head -> rows whose label is over zero."""
+    labels_as_of: Moment  # what labels could know; younger rows are unlabelled
+    labelled: dict[str, int]  # head -> rows with a label
+    positive: dict[str, int]  # head -> rows whose label is over zero
 
 
 class StratumRecord(Record):
@@ -200,8 +185,7 @@ class Manifest(Record):
     folds: dict[Fold, FoldRecord]
     strata: tuple[StratumRecord, ...] = ()
     """What the rows of the train fold are drawn by, smallest first; empty where each is drawn once."""
-    entities: FileRecord
-    """The entity frame: member_id, title_id, event_at, event_id of every row."""
+    entities: FileRecord  # the entity frame: member_id, title_id, event_at, event_id of every row
     parts: tuple[PartRecord, ...]
 
     @field_validator("folds")
@@ -264,11 +248,7 @@ class Manifest(Record):
             found = cls.model_validate(content)
         except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
             raise IntegrityError(f"{path} cannot be read: {_reason(error)}") from None
-        if digests != {
-            "digest": found.digest,
-            "inputs_digest": found.inputs.digest,
-            "rows_digest": found.rows_digest,
-        }:
+        if digests != {"digest": found.digest, "inputs_digest": found.inputs.digest, "rows_digest": found.rows_digest}:
             raise IntegrityError(f"{path} was changed: its digests are not those of what it says")
         return found
 
@@ -333,13 +313,7 @@ _FIXED: dict[str, Any] = {
 
 
 def write_rows(frame: pl.DataFrame, folder: Path, path: str) -> FileRecord:
-    """Write rows as one parquet file, in their order.
-
-    Args:
-        frame: Rows with a unique event_id.
-        folder: Of the training set.
-        path: Of the file in it.
-    """
+    """Write rows with a unique event_id as one parquet file in the training set's folder, in their order."""
     target = folder / path
     target.parent.mkdir(parents=True, exist_ok=True)
     pq.write_table(_table(frame), target, **_FIXED)

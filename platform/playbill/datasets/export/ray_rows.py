@@ -21,14 +21,9 @@ def to_ray_dataset(
 ) -> Any:
     """Return the rows of a fold, or of all, as a `ray.data.Dataset` over the part files.
 
-    fold and day are text columns, from the names of the folders.
-
-    Args:
-        folder: That `playbill dataset build` wrote; every worker of the cluster must reach it under this path.
-        fold: `train`, `validation` or `test`; None is all of them.
-        verify: Compare every file with the manifest first, which reads them all in this process.
-        address: Cluster to join where this process is in none yet: `workspace.ray_address`. None = RAY_ADDRESS, else
-            one is started here. It stays connected, as the rows are read later.
+    fold and day are text columns, from the names of the folders. With `verify` every file is compared with the manifest
+    first, which reads them all in this process. Where this process is in no cluster yet it joins the one at `address`:
+    `workspace.ray_address`, else RAY_ADDRESS, else one is started here. It stays connected, as rows are read later.
 
     Raises:
         StateError: It is no training set, or the fold has no rows.

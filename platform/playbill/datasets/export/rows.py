@@ -2,8 +2,6 @@
 
 A row's labels may look at the events of its own fold and of the folds before it, as known when its fold ended; its
 context is what `schema.py` says is known at request time; its features are those of its moment, strictly before.
-
-The columns of a training set on disk, and what its manifest says of them and of its folds.
 """
 
 from __future__ import annotations
@@ -11,15 +9,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Protocol
+from typing import TYPE_CHECKING
 
 import numpy as np
 import polars as pl
 
-from playbill.datasets.build import FeatureSource, TrainingTables
 from playbill.datasets.checks import Boundary, assert_heads_fit, check_context_coverage, unfit_heads
 from playbill.datasets.encoding.encoder import CONTEXT_COLUMNS, Encoder
-from playbill.datasets.encoding.fit import Schema, fit_encoder
+from playbill.datasets.encoding.fit import fit_encoder
 from playbill.datasets.encoding.tokens import floor_moments
 from playbill.datasets.examples.labelled import (
     PLACE_COLUMNS,
@@ -31,41 +28,28 @@ from playbill.datasets.examples.labelled import (
     watermark,
 )
 from playbill.datasets.examples.sampling import ExampleWeights, Stratum, event_rewards
-from playbill.datasets.examples.selection import Examples, Known, draw_strata, find_examples, known_titles, require_some
+from playbill.datasets.examples.selection import (
+    Examples,
+    Known,
+    LogTables,
+    draw_strata,
+    find_examples,
+    known_titles,
+    require_some,
+)
 from playbill.datasets.export.manifest import ColumnRecord, FoldRecord, Role
 from playbill.datasets.splits import FOLDS, Fold, Split
 from playbill.definitions.specs import ResolvedModel
 from playbill.errors import IntegrityError
-from playbill.features.reports import FeatureProvenance
 from playbill.schema import INTERACTIONS
 from playbill.tables.frames import utc_literal
 
+if TYPE_CHECKING:
+    from playbill.features import FeatureDoor, ServiceSchema
+    from playbill.tables import Tables
+
 _FOLD, _DAY = "fold", "day"
 _FOLDS: tuple[Fold, ...] = ("train", "validation", "test")
-
-
-class ExportTables(TrainingTables, Protocol):
-    """What is read of `playbill.tables.Tables`."""
-
-    def snapshot_id(self) -> str:
-        """Return a hash of the content of the tables."""
-        ...
-
-    def data_end(self) -> datetime:
-        """Return the moment after the last event."""
-        ...
-
-
-class ExportFeatures(FeatureSource, Protocol):
-    """What is read of `playbill.features.FeatureDoor`."""
-
-    def title_features(self, service: str, frame: pl.DataFrame) -> pl.DataFrame:
-        """Return `frame` with title features as of each row's `event_at`."""
-        ...
-
-    def provenance(self, service: str) -> FeatureProvenance:
-        """Return which definitions and values the service reads."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +60,7 @@ class Log:
     availability: pl.DataFrame
 
 
-def known_at(tables: ExportTables, moment: datetime) -> Log:
+def known_at(tables: Tables, moment: datetime) -> Log:
     """Return events that had happened before a moment and were recorded by then; all of them at the data's end."""
     interactions, availability = tables.interactions(), tables.availability()
     if moment >= tables.data_end():
@@ -87,7 +71,7 @@ def known_at(tables: ExportTables, moment: datetime) -> Log:
 
 
 def untaught_heads(
-    tables: TrainingTables, resolved: ResolvedModel, log: Log, split: Split, moment: datetime
+    tables: LogTables, resolved: ResolvedModel, log: Log, split: Split, moment: datetime
 ) -> dict[str, str]:
     """Return optional heads that the train fold teaches nothing, and why; a training run leaves out the same ones."""
     if not any(head.optional for head in resolved.model.heads.values()):
@@ -100,24 +84,15 @@ def untaught_heads(
 
 
 def labelled_rows(
-    tables: TrainingTables,
+    tables: LogTables,
     resolved: ResolvedModel,
-    schema: Schema,
+    schema: ServiceSchema,
     log: Log,
     split: Split,
     moment: datetime,
     weights: ExampleWeights | None = None,
 ) -> tuple[pl.DataFrame, dict[Fold, datetime], tuple[Stratum, ...]]:
     """Return the labelled requests of every fold, without features, and what each fold's labels could know.
-
-    Args:
-        tables: Titles and the title vocabulary.
-        resolved: The model.
-        schema: Columns of its feature service.
-        log: As known at `moment`.
-        split: Of its interactions.
-        moment: What is known.
-        weights: What examples are worth, where a head has a reward.
 
     Returns:
         `KEYS`, `CONTEXT`, row, row_position, fold, day, snapshot_at, a `label__HEAD` column per head, a `weight__HEAD`
@@ -242,7 +217,7 @@ def slices(rows: pl.DataFrame, limit: int) -> Iterator[pl.DataFrame]:
         yield rows.slice(start, taken)
 
 
-def with_features(rows: pl.DataFrame, features: ExportFeatures, service: str) -> pl.DataFrame:
+def with_features(rows: pl.DataFrame, features: FeatureDoor, service: str) -> pl.DataFrame:
     """Add member and request features of each row's moment, and its title's at `snapshot_at`."""
     requested = request_rows(rows)
     known = features.member_features(service, requested).drop(requested.columns)
@@ -258,14 +233,12 @@ def _assert_rows(rows: pl.DataFrame, *found: pl.DataFrame) -> None:
             raise IntegrityError(f"{rows.height} rows were asked for features and {frame.height} came back")
 
 
-KEYS = ("event_id", "member_id", "title_id", "event_at")
-"""Columns of the entity frame."""
+KEYS = ("event_id", "member_id", "title_id", "event_at")  # columns of the entity frame
 CONTEXT = tuple(name for name in INTERACTIONS.names("request") if name not in KEYS)
 SNAPSHOT_AT = "snapshot_at"
 LABEL, WEIGHT, TITLE = "label__", "weight__", "title__"
 """Prefixes of label and weight columns and of title features; member and request features are `view__feature`."""
-STRATUM, DRAWS = "stratum", "draws"
-"""Which group a row of the train fold is drawn by, and how often an epoch reads it."""
+STRATUM, DRAWS = "stratum", "draws"  # which group a row of the train fold is drawn by, and how often an epoch reads it
 
 
 def columns_of(rows: pl.DataFrame) -> tuple[ColumnRecord, ...]:

@@ -19,10 +19,8 @@ from playbill.files import file_digest
 class Difference:
     """One thing that two training sets do not share."""
 
-    name: str
-    """Dotted name in the manifest, such as `labels.thumbs_up.version`."""
-    here: Any
-    """None where only the other one has it."""
+    name: str  # dotted name in the manifest, such as `labels.thumbs_up.version`
+    here: Any  # none where only the other one has it
     there: Any
 
     def __str__(self) -> str:
@@ -40,9 +38,7 @@ class StoredDataset:
     def open(cls, folder: Path | str, verify: bool = True) -> StoredDataset:
         """Open a folder that `playbill dataset build` wrote.
 
-        Args:
-            folder: The folder.
-            verify: Compare every file with the manifest (reads them all); otherwise the manifest alone is checked.
+        With `verify` every file is compared with it (reads them all); otherwise the manifest alone is checked.
 
         Raises:
             StateError: It is no training set.

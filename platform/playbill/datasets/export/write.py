@@ -8,8 +8,6 @@ DIR/rows/fold=train/day=2000-04-25/part-0000.parquet
 
 The log and the labelled rows without features are in memory; features are joined, written and forgotten slice by
 slice. Two builds from the same inputs are the same bytes.
-
-The folder of a training set: made beside its place and renamed, and never in the place of something else.
 """
 
 from __future__ import annotations
@@ -21,11 +19,11 @@ from dataclasses import asdict, dataclass
 from datetime import datetime
 from enum import Enum
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import polars as pl
 
 from playbill.clock import Clock
-from playbill.datasets.encoding.fit import Schema
 from playbill.datasets.examples.sampling import ExampleWeights, reward_versions
 from playbill.datasets.export.manifest import (
     MANIFEST,
@@ -42,8 +40,6 @@ from playbill.datasets.export.manifest import (
 )
 from playbill.datasets.export.rows import (
     KEYS,
-    ExportFeatures,
-    ExportTables,
     Log,
     columns_of,
     fold_records,
@@ -60,14 +56,16 @@ from playbill.definitions.specs.resolved import content_hash
 from playbill.errors import ConfigError, IntegrityError, StateError
 from playbill.files import replaced_folder
 
+if TYPE_CHECKING:
+    from playbill.features import FeatureDoor, ServiceSchema
+    from playbill.tables import Tables
+
 ENTITIES = "entities.parquet"
 ROWS = "rows"
 VOCABULARIES = ("title", "member", "country", "canvas", "device", "language", "action", "genre")
-SLICE_ROWS = 250_000
-"""Rows whose features are in memory at once."""
+SLICE_ROWS = 250_000  # rows whose features are in memory at once
 
-Progress = Callable[[int, int, str], None]
-"""Told rows done, rows in all, and where it is."""
+Progress = Callable[[int, int, str], None]  # told rows done, rows in all, and where it is
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,10 +74,8 @@ class Exported:
 
     folder: Path
     manifest: Manifest
-    written: bool
-    """False where a sound one from the same inputs was there already and was left."""
-    notes: tuple[str, ...] = ()
-    """What of the definition was left out, and why."""
+    written: bool  # false where a sound one from the same inputs was there already and was left
+    notes: tuple[str, ...] = ()  # what of the definition was left out, and why
 
 
 @dataclass(frozen=True)
@@ -87,10 +83,10 @@ class Export:
     """A training set that was checked and named, and is not written yet. Made by `prepare`."""
 
     workspace: str
-    tables: ExportTables
-    features: ExportFeatures
+    tables: Tables
+    features: FeatureDoor
     resolved: ResolvedModel
-    schema: Schema
+    schema: ServiceSchema
     log: Log
     split: Split
     inputs: Inputs
@@ -101,9 +97,9 @@ class Export:
     def prepare(
         cls,
         workspace: str,
-        tables: ExportTables,
+        tables: Tables,
         resolved: ResolvedModel,
-        features: ExportFeatures,
+        features: FeatureDoor,
         clock: Clock,
         *,
         protocol: str | None = None,
@@ -112,16 +108,9 @@ class Export:
     ) -> Export:
         """Check what the rows depend on, and hash it.
 
-        Args:
-            workspace: Its name, for the manifest.
-            tables: The canonical tables.
-            resolved: The model.
-            features: Feature values.
-            clock: Labels are those matured by now.
-            protocol: What is held out (default: the model's).
-            until: Build as at this moment: later events do not exist (default: the clock's now, or the end of the
-                data where that is earlier, so that the same data gives the same rows whenever it is built).
-            weights: What examples are worth, where a head has a reward.
+        What is held out is by default that of the model. With `until` it is built as at this moment, and later events
+        do not exist (default: the clock's now, or the end of the data where that is earlier, so that the same data
+        gives the same rows whenever it is built). Labels are those matured by then.
 
         Raises:
             UnknownNameError: No such protocol or feature service; the nearest name is suggested.
@@ -131,7 +120,7 @@ class Export:
             DataError: The events cannot be split that way.
         """
         moment = _moment(until, clock, tables.data_end())
-        schema: Schema = features.schema(resolved.model.features)
+        schema: ServiceSchema = features.schema(resolved.model.features)
         log = known_at(tables, moment)
         split = make_split(protocol or resolved.model.evaluate.protocol, log.interactions)
         resolved = prune_heads(resolved, untaught_heads(tables, resolved, log, split, moment))
@@ -147,10 +136,8 @@ class Export:
     def write(self, folder: Path, *, overwrite: bool = False, progress: Progress | None = None) -> Exported:
         """Write the training set beside `folder`, then rename it into place: it appears whole or not at all.
 
-        Args:
-            folder: Where. A sound training set from the same inputs is left as it is.
-            overwrite: Replace one from other inputs, or a damaged one. What is no training set is never replaced.
-            progress: Told of every day.
+        A sound training set from the same inputs is left as it is. With `overwrite` one from other inputs, or a damaged
+        one, is replaced; what is no training set never is.
 
         Raises:
             StateError: `folder` holds something else, or tables or features changed meanwhile.
@@ -162,7 +149,7 @@ class Export:
         if isinstance(found, Manifest):
             return Exported(folder, found, written=False, notes=self.resolved.notes)
         with building(folder, replace=found is Existing.REPLACED) as beside:
-            manifest = self._fill(beside, progress or _silent)
+            manifest = self._fill(beside, progress or (lambda *_: None))
             self._assert_unchanged()
             manifest.save(beside)
         return Exported(folder, manifest, written=True, notes=self.resolved.notes)
@@ -222,7 +209,7 @@ def _moment(until: datetime | None, clock: Clock, data_end: datetime) -> datetim
 
 
 def _inputs(
-    tables: ExportTables, resolved: ResolvedModel, features: ExportFeatures, split: Split, moment: datetime
+    tables: Tables, resolved: ResolvedModel, features: FeatureDoor, split: Split, moment: datetime
 ) -> tuple[Inputs, RegistryRecord]:
     found = features.provenance(resolved.model.features)
     heads, labels = label_records(resolved)
@@ -260,16 +247,11 @@ def _require_built(inputs: Inputs, log: Log, workspace: str) -> None:
         )
 
 
-def _silent(_done: int, _total: int, _detail: str) -> None:
-    """Hear of progress and say nothing."""
-
-
 class Existing(Enum):
     """What is where a training set is wanted."""
 
     NOTHING = "nothing"
-    REPLACED = "replaced"
-    """A training set that may be overwritten."""
+    REPLACED = "replaced"  # a training set that may be overwritten
 
 
 def existing(folder: Path, inputs: Inputs, *, overwrite: bool) -> Manifest | Existing:

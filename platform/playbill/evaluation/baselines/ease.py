@@ -1,9 +1,6 @@
 """EASE, the linear item-item model with a closed-form solution, as a baseline: it is hard to beat.
 
-The model and its source are in `playbill.models.ease`. Axis letters: N requests, U members, T titles.
-
-Plays as a sparse binary matrix: what the item-to-item and factor baselines are fitted on and asked with.
-
+The model and its source are in `playbill.models.ease`; other item-to-item and factor baselines use the play matrix.
 Axis letters: N requests, U members, T titles.
 """
 
@@ -12,12 +9,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-import numpy.typing as npt
 import polars as pl
 from scipy import sparse
 
 from playbill import metrics
-from playbill.arrays import Indices
+from playbill.arrays import Floats64, Indices
 from playbill.datasets import Request
 from playbill.errors import ConfigError, IntegrityError
 from playbill.evaluation.cases.case import EvaluationCase
@@ -26,44 +22,24 @@ from playbill.evaluation.cases.score_function import Scores
 from playbill.models.ease import DEFAULT_PENALTY, Square, played_both, solve
 from playbill.ranking.scoring.history_terms import together
 
-PENALTIES = (100.0, 200.0, 500.0, 1000.0, 2000.0)
-"""What `pick_penalty` tries."""
+PENALTIES = (100.0, 200.0, 500.0, 1000.0, 2000.0)  # what `pick_penalty` tries
 LARGEST_CATALOGUE = 20_000
 """Titles. Three T x T float32 arrays are held while solving: 4.8 GB there, and the time grows with T cubed."""
 
 
 class Ease:
-    """Scores are x B, where x [T] marks the member's played titles.
+    """Scores are x B ([T, T]), where x [T] marks the member's played titles; an empty past gets the backoff [T]."""
 
-    A request without a known past gets the backoff.
-
-    Args:
-        catalogue: The titles.
-        weights: [T, T] B.
-        backoff: [T] scores for an empty past.
-    """
-
-    def __init__(self, catalogue: TitleOrder, weights: Square, backoff: npt.NDArray[np.float64]) -> None:
+    def __init__(self, catalogue: TitleOrder, weights: Square, backoff: Floats64) -> None:
         self.title_ids: Sequence[str] = catalogue.title_ids
         self.weights = weights
         self._catalogue, self._backoff = catalogue, backoff.astype(np.float32)
 
     @classmethod
     def fit(
-        cls,
-        catalogue: TitleOrder,
-        plays: pl.DataFrame,
-        penalty: float = DEFAULT_PENALTY,
-        *,
-        backoff: npt.NDArray[np.float64],
+        cls, catalogue: TitleOrder, plays: pl.DataFrame, penalty: float = DEFAULT_PENALTY, *, backoff: Floats64
     ) -> Ease:
-        """Solve for B.
-
-        Args:
-            catalogue: The titles.
-            plays: member_id and title_id of the plays to fit on; repeated plays count once.
-            penalty: lambda, above zero.
-            backoff: [T] scores for an empty past.
+        """Solve for B; plays are rows of member_id and title_id, repeated ones count once; the penalty is lambda > 0.
 
         Raises:
             ConfigError: The catalogue exceeds `LARGEST_CATALOGUE`, or the penalty is not positive.
@@ -98,11 +74,6 @@ def gram(catalogue: TitleOrder, plays: pl.DataFrame) -> Square:
 def pick_penalty(validation: EvaluationCase, penalties: Sequence[float] = PENALTIES, k: int = 10) -> float:
     """Return the penalty with the best NDCG@k on a validation case; the smaller one of equals.
 
-    Args:
-        validation: A case whose fold is not the one that will be reported.
-        penalties: What to try.
-        k: Cut-off.
-
     Raises:
         IntegrityError: The case holds out another fold than `validation`.
     """
@@ -130,11 +101,9 @@ def _mean_ndcg(model: Ease, case: EvaluationCase, k: int) -> float:
 
 
 def play_matrix(catalogue: TitleOrder, plays: pl.DataFrame) -> sparse.csr_array:
-    """Return who played what, [U, T] float32 of zeros and ones, members by id.
+    """Return who played what, [U, T] float32 of zeros and ones, members by id; repeated plays count once.
 
-    Args:
-        catalogue: The titles; plays of others are left out, and so are members without any other.
-        plays: member_id and title_id; repeated plays count once.
+    Plays of titles outside the catalogue are left out, and so are members without any other.
     """
     columns = catalogue.codes(plays["title_id"])
     known = columns != UNKNOWN
@@ -163,13 +132,7 @@ def played(requests: Sequence[Request], catalogue: TitleOrder) -> tuple[Indices,
 
 
 def check_size(name: str, catalogue: TitleOrder, largest: int, why: str) -> None:
-    """Refuse a catalogue that a baseline cannot hold.
-
-    Args:
-        name: The baseline, as it is registered.
-        catalogue: The titles.
-        largest: Titles it was made for.
-        why: What grows with the titles.
+    """Refuse a catalogue that a baseline cannot hold; `why` says what grows with the titles.
 
     Raises:
         ConfigError: There are more titles.

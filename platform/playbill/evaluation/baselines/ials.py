@@ -13,10 +13,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 import polars as pl
 from scipy import sparse
 
+from playbill.arrays import Floats32, Floats64, Ints64
 from playbill.datasets import Request
 from playbill.errors import ConfigError
 from playbill.evaluation.baselines.ease import check_size, past_matrix, play_matrix
@@ -28,33 +28,22 @@ from playbill.evaluation.cases.score_function import Scores
 LARGEST_CATALOGUE = 500_000
 """Titles. Memory is small (D float32 per title and member); the time of a round grows with plays x D^2 + titles x D^3:
 at D = 64 some ten minutes a round at that size."""
-NUMBERS_AT_ONCE = 16_000_000
-"""Float32 numbers that a batch of rows may gather."""
+NUMBERS_AT_ONCE = 16_000_000  # Float32 numbers that a batch of rows may gather
 
-Factors = npt.NDArray[np.float32]
+Factors = Floats32
 
 
 @dataclass(frozen=True)
 class IalsOptions:
-    """What iALS is fitted with.
+    """What iALS is fitted with."""
 
-    Args:
-        factors: D.
-        unplayed_weight: alpha_0, the weight of a title that was not played; a played one has one more.
-        regularisation: lambda.
-        frequency_power: nu: a row's lambda is multiplied by (its plays + alpha_0 x the other side's rows)^nu.
-        rounds: Each solves the titles, then the members.
-        spread: sigma*: vectors start with a standard deviation of sigma* / sqrt(D).
-        seed: Of the starting values.
-    """
-
-    factors: int = 128
-    unplayed_weight: float = 0.3
-    regularisation: float = 0.003
-    frequency_power: float = 1.0
-    rounds: int = 12
-    spread: float = 0.1
-    seed: int = 0
+    factors: int = 128  # D
+    unplayed_weight: float = 0.3  # alpha_0, the weight of a title that was not played; a played one has one more
+    regularisation: float = 0.003  # lambda
+    frequency_power: float = 1.0  # nu: a row's lambda is multiplied by (its plays + alpha_0 x the other side's rows)^nu
+    rounds: int = 12  # each solves the titles, then the members
+    spread: float = 0.1  # sigma*: vectors start with a standard deviation of sigma* / sqrt(D)
+    seed: int = 0  # of the starting values
 
     def __post_init__(self) -> None:
         positive = {"factors": self.factors, "rounds": self.rounds, "regularisation": self.regularisation}
@@ -77,35 +66,20 @@ class Ials:
     who was not there in training is asked for like any other. A request without a known past gets the backoff.
 
     Args:
-        catalogue: The titles.
         titles: [T, D] v.
-        options: What it was fitted with.
         backoff: [T] scores for an empty past.
     """
 
-    def __init__(
-        self, catalogue: TitleOrder, titles: Factors, options: IalsOptions, backoff: npt.NDArray[np.float64]
-    ) -> None:
+    def __init__(self, catalogue: TitleOrder, titles: Factors, options: IalsOptions, backoff: Floats64) -> None:
         self.title_ids: Sequence[str] = catalogue.title_ids
         self.titles, self.options = titles, options
         self._catalogue, self._backoff = catalogue, backoff.astype(np.float32)
 
     @classmethod
     def fit(
-        cls,
-        catalogue: TitleOrder,
-        plays: pl.DataFrame,
-        options: IalsOptions | None = None,
-        *,
-        backoff: npt.NDArray[np.float64],
+        cls, catalogue: TitleOrder, plays: pl.DataFrame, options: IalsOptions | None = None, *, backoff: Floats64
     ) -> Ials:
-        """Alternate between titles and members.
-
-        Args:
-            catalogue: The titles.
-            plays: member_id and title_id of the plays to fit on; repeated plays count once.
-            options: Sizes and weights.
-            backoff: [T] scores for an empty past.
+        """Alternate between titles and members; plays are rows of member_id and title_id, repeated ones count once.
 
         Raises:
             ConfigError: The catalogue exceeds `LARGEST_CATALOGUE`.
@@ -141,13 +115,7 @@ def solve_rows(plays: sparse.csr_array, other: Factors, options: IalsOptions) ->
 
     Row r with plays P_r solves (sum_P v v' + alpha_0 V'V + lambda (|P_r| + alpha_0 |V|)^nu I) w = sum_P v.
 
-    Args:
-        plays: [R, S] zeros and ones.
-        other: [S, D] V.
-        options: alpha_0, lambda, nu.
-
-    Returns:
-        [R, D] float32; zero for a row without plays.
+    `plays` is [R, S] of zeros and ones, `other` V [S, D]; returns [R, D] float32, zero for a row without plays.
     """
     counts = np.diff(plays.indptr)
     shared = options.unplayed_weight * (other.T @ other)
@@ -162,7 +130,7 @@ def solve_rows(plays: sparse.csr_array, other: Factors, options: IalsOptions) ->
     return found
 
 
-def _batches(counts: npt.NDArray[np.int64], factors: int) -> list[npt.NDArray[np.int64]]:
+def _batches(counts: Ints64, factors: int) -> list[Ints64]:
     """Return rows with plays in batches of like length, so that little of a batch is padding."""
     rows = np.argsort(-counts, kind="stable")
     rows = rows[counts[rows] > 0]
@@ -176,7 +144,7 @@ def _batches(counts: npt.NDArray[np.int64], factors: int) -> list[npt.NDArray[np
     return batches
 
 
-def _gather(plays: sparse.csr_array, rows: npt.NDArray[np.int64], other: Factors) -> Factors:
+def _gather(plays: sparse.csr_array, rows: Ints64, other: Factors) -> Factors:
     """Return [B, L, D]: the other side's vectors of each row's plays, zeros behind them."""
     starts, counts = plays.indptr[rows], np.diff(plays.indptr)[rows]
     offsets = np.arange(counts.max())

@@ -10,10 +10,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-import numpy.typing as npt
 import polars as pl
 from scipy import sparse
 
+from playbill.arrays import Floats64
 from playbill.datasets import Request
 from playbill.errors import ConfigError
 from playbill.evaluation.baselines.ease import check_size, past_matrix, play_matrix
@@ -23,8 +23,7 @@ from playbill.evaluation.cases.event_log import TitleOrder
 from playbill.evaluation.cases.score_function import Scores
 from playbill.models.item_knn import DEFAULT_SHRINKAGE, similarities
 
-DEFAULT_NEIGHBOURS = 200
-"""J. The searches of the 2019 study range from 5 to 800."""
+DEFAULT_NEIGHBOURS = 200  # J. The searches of the 2019 study range from 5 to 800.
 LARGEST_CATALOGUE = 100_000
 """Titles. J neighbours of each are kept (160 MB there at J = 200), after every title was compared with every other:
 the time grows with the plays of members who play much, squared."""
@@ -42,12 +41,11 @@ class ItemKnn:
     like t, zero elsewhere and on the diagonal. A request without a known past gets the backoff.
 
     Args:
-        catalogue: The titles.
         similarity: [T, T] S, sparse.
         backoff: [T] scores for an empty past.
     """
 
-    def __init__(self, catalogue: TitleOrder, similarity: sparse.csr_array, backoff: npt.NDArray[np.float64]) -> None:
+    def __init__(self, catalogue: TitleOrder, similarity: sparse.csr_array, backoff: Floats64) -> None:
         self.title_ids: Sequence[str] = catalogue.title_ids
         self.similarity = similarity
         self._catalogue, self._backoff = catalogue, backoff.astype(np.float32)
@@ -60,16 +58,11 @@ class ItemKnn:
         neighbours: int = DEFAULT_NEIGHBOURS,
         shrinkage: float = DEFAULT_SHRINKAGE,
         *,
-        backoff: npt.NDArray[np.float64],
+        backoff: Floats64,
     ) -> ItemKnn:
         """Compare every title with every other.
 
-        Args:
-            catalogue: The titles.
-            plays: member_id and title_id of the plays to fit on; repeated plays count once.
-            neighbours: J, one or more.
-            shrinkage: h, zero or more.
-            backoff: [T] scores for an empty past.
+        Plays are rows of member_id and title_id; repeated ones count once. J is 1 or more, h 0 or more.
 
         Raises:
             ConfigError: The catalogue exceeds `LARGEST_CATALOGUE`, or an option is out of its range.

@@ -12,9 +12,9 @@ from dataclasses import replace
 from datetime import datetime
 
 import numpy as np
-import numpy.typing as npt
 import polars as pl
 
+from playbill.arrays import Floats64
 from playbill.datasets import Request
 from playbill.definitions.specs import BASELINES
 from playbill.errors import IntegrityError
@@ -28,12 +28,7 @@ WEEK_US = 7 * 86_400_000_000
 
 
 def build_baseline(name: str, case: EvaluationCase, until: datetime | None = None) -> ScoreFunction:
-    """Fit the baseline registered under a name.
-
-    Args:
-        name: A registered name.
-        case: Gives the titles and the rows to fit on.
-        until: Fit on every play strictly before this moment, whatever its fold; without it, on the train fold.
+    """Fit the baseline of a registered name: on every play before `until`, whatever its fold, else on the train fold.
 
     Raises:
         UnknownNameError: No baseline has the name.
@@ -61,11 +56,7 @@ def ease(case: EvaluationCase) -> Ease:
 
 
 def tuned_ease(case: EvaluationCase, validation: EvaluationCase) -> Ease:
-    """EASE with the penalty that does best on a validation case of the same split.
-
-    Args:
-        case: The case it will be measured on; gives the rows to fit on.
-        validation: The same canvas's validation fold, which alone chooses.
+    """EASE with the penalty that does best on the same canvas's validation fold, which alone chooses.
 
     Raises:
         IntegrityError: `validation` is another fold, or of another split.
@@ -77,18 +68,13 @@ def tuned_ease(case: EvaluationCase, validation: EvaluationCase) -> Ease:
 
 
 class Popular:
-    """Titles by number of plays.
-
-    Args:
-        catalogue: The titles.
-        plays: Plays with a `title_id`, each counted once.
-    """
+    """Titles by number of plays."""
 
     def __init__(self, catalogue: TitleOrder, plays: pl.DataFrame) -> None:
         self.title_ids: Sequence[str] = catalogue.title_ids
         columns = catalogue.codes(plays["title_id"])
         counts = np.bincount(columns[columns != UNKNOWN], minlength=len(catalogue))
-        self.shares: npt.NDArray[np.float64] = counts / (counts.max(initial=0) + 1)
+        self.shares: Floats64 = counts / (counts.max(initial=0) + 1)
         """[T] plays over (most plays + 1): in [0, 1), so that adding it to whole counts only breaks their ties."""
 
     def score(self, requests: Sequence[Request]) -> Scores:
@@ -101,11 +87,6 @@ class Popular7d:
 
     Strictly before the moment: a play at the same microsecond is not counted, so a target never counts itself.
     Cost: one pass over the week's plays per request.
-
-    Args:
-        catalogue: The titles.
-        plays: Plays that may be known, with `title_id` and `event_at`.
-        backoff: All-time popularity.
     """
 
     def __init__(self, catalogue: TitleOrder, plays: pl.DataFrame, backoff: Popular) -> None:

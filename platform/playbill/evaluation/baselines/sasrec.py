@@ -15,10 +15,10 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-import numpy.typing as npt
 import polars as pl
 import torch
 
+from playbill.arrays import Floats64
 from playbill.datasets import Request
 from playbill.errors import ConfigError
 from playbill.evaluation.baselines.ease import check_size, played
@@ -41,46 +41,30 @@ from playbill.evaluation.cases.score_function import Scores
 LARGEST_CATALOGUE = 200_000
 """Titles. Their vectors and Adam's moments are small (150 MB there at D = 64), but one negative per place teaches a
 large catalogue slowly, long before memory ends."""
-HELD_BACK = 2_000
-"""Members, at most, whose last fitted play says when to stop."""
+HELD_BACK = 2_000  # Members, at most, whose last fitted play says when to stop
 SCORED_AT_ONCE = 256
 CUT_OFF = 10
-RISING = 0.05
-"""Share of the steps in which a rate that falls rises first."""
+RISING = 0.05  # share of the steps in which a rate that falls rises first
 
 
 @dataclass(frozen=True)
 class SasRecOptions:
-    """What SASRec is trained with; the defaults are the paper's for MovieLens-1M, with D = 64 for 50.
+    """What SASRec is trained with; the defaults are the paper's for MovieLens-1M, with D = 64 for 50."""
 
-    Args:
-        dim: D.
-        blocks: Attention blocks.
-        length: Newest plays that are read.
-        dropout: Share of numbers dropped in training.
-        batch: Members in a step.
-        learning_rate: Adam's, with betas 0.9 and 0.98, of SASRec+ 0.999.
-        falling: Let the rate rise over the first 5 % of all steps and fall to 0 along a cosine, which takes a fraction
-            of the epochs that a rate as it is needs.
-        epochs: At most.
-        check_every: Epochs between looks at the plays held back.
-        patience: Looks without a better one after which training stops.
-        seed: Of everything drawn.
-        loss: `binary` against one title that was not played, or `softmax` over all of them, with the network of
-            SASRec+.
-    """
-
-    dim: int = 64
-    blocks: int = 2
-    length: int = 200
-    dropout: float = 0.2
-    batch: int = 128
-    learning_rate: float = 1e-3
-    epochs: int = 200
-    check_every: int = 4
-    patience: int = 5
-    seed: int = 0
+    dim: int = 64  # D
+    blocks: int = 2  # attention blocks
+    length: int = 200  # newest plays that are read
+    dropout: float = 0.2  # share of numbers dropped in training
+    batch: int = 128  # members in a step
+    learning_rate: float = 1e-3  # Adam's, with betas 0.9 and 0.98, of SASRec+ 0.999
+    epochs: int = 200  # at most
+    check_every: int = 4  # epochs between looks at the plays held back
+    patience: int = 5  # looks without a better one after which training stops
+    seed: int = 0  # of everything drawn
+    # `binary` against one title that was not played, or `softmax` over all of them, with the network of SASRec+
     loss: Literal["binary", "softmax"] = "binary"
+    # let the rate rise over the first 5 % of all steps and fall to 0 along a cosine, which takes a fraction of the
+    # epochs that a rate as it is needs
     falling: bool = False
 
     def __post_init__(self) -> None:
@@ -102,16 +86,9 @@ def sasrec(case: EvaluationCase) -> SasRec:
 
 
 class SasRec:
-    """Scores are h e_t, h [D] the state after the newest play. A request without a known past gets the backoff.
+    """Scores are h e_t, h [D] the state after the newest play. A request without a known past gets the backoff [T]."""
 
-    Args:
-        catalogue: The titles.
-        network: Trained.
-        length: Newest plays that are read.
-        backoff: [T] scores for an empty past.
-    """
-
-    def __init__(self, catalogue: TitleOrder, network: Network, length: int, backoff: npt.NDArray[np.float64]) -> None:
+    def __init__(self, catalogue: TitleOrder, network: Network, length: int, backoff: Floats64) -> None:
         self.title_ids: Sequence[str] = catalogue.title_ids
         self.network, self.length = network, length
         self._catalogue, self._backoff = catalogue, backoff.astype(np.float32)
@@ -123,7 +100,7 @@ class SasRec:
         plays: pl.DataFrame,
         options: SasRecOptions | None = None,
         *,
-        backoff: npt.NDArray[np.float64],
+        backoff: Floats64,
         watch: Watch | None = None,
     ) -> SasRec:
         """Train until the last plays of some members, which are held back, are ranked no better.
@@ -131,12 +108,7 @@ class SasRec:
         On two cores an epoch of MovieLens-1M takes some 20 s, of MovieLens-100K some 2 s. The same seed gives the
         same network on the same machine.
 
-        Args:
-            catalogue: The titles.
-            plays: member_id and title_id of the plays to fit on, each member's oldest first.
-            options: Sizes and rates.
-            backoff: [T] scores for an empty past.
-            watch: Told at every look.
+        Plays are rows of member_id and title_id, each member's oldest first.
 
         Raises:
             ConfigError: The catalogue exceeds `LARGEST_CATALOGUE`.

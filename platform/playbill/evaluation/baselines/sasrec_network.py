@@ -12,28 +12,22 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from playbill.arrays import Ints64
 from playbill.models.softmax_loss import softmax_loss
 
-Codes = npt.NDArray[np.int64]
-START = 0.02
-"""Deviation of what the weights of SASRec+ start from."""
+Codes = Ints64
+START = 0.02  # deviation of what the weights of SASRec+ start from
 
 
-class Block(nn.Module):
+class AttentionBlock(nn.Module):
     """One self-attention block: causal attention with one head, then two layers on each place, both with a residual.
 
     As in the authors' code, the queries are normalised and the keys and values are not, and the residual starts from
-    the normalised queries.
-
-    Args:
-        dim: D.
-        dropout: Share of numbers dropped in training.
-        plus: Project what attention found.
+    the normalised queries. `plus` projects what attention found.
     """
 
     def __init__(self, dim: int, dropout: float, plus: bool = False) -> None:
@@ -60,22 +54,13 @@ class Block(nn.Module):
 
 
 class Network(nn.Module):
-    """Title and place vectors, blocks, and one product with the same title vectors.
-
-    Args:
-        titles: T.
-        length: Places of the longest sequence.
-        dim: D.
-        blocks: Blocks, one after the other.
-        dropout: Share of numbers dropped in training.
-        plus: Be SASRec+.
-    """
+    """Title and place vectors, blocks, and one product with the same title vectors."""
 
     def __init__(self, titles: int, length: int, dim: int, blocks: int, dropout: float, plus: bool = False) -> None:
         super().__init__()
         self.plus = plus
         self.titles, self.places = nn.Embedding(titles, dim), nn.Embedding(length, dim)
-        self.blocks = nn.ModuleList(Block(dim, dropout, plus) for _ in range(blocks))
+        self.blocks = nn.ModuleList(AttentionBlock(dim, dropout, plus) for _ in range(blocks))
         self.norm = nn.LayerNorm(dim, eps=1e-8)
         self.dropout = nn.Dropout(dropout)
         for table in (self.titles, self.places):
@@ -117,11 +102,7 @@ class Sequences(NamedTuple):
         return np.diff(self.offsets)
 
     def newest(self, members: Codes, length: int) -> tuple[Codes, Codes]:
-        """Return the newest plays of some members, padded behind with title 0.
-
-        Returns:
-            [B, up to `length`] title columns, and the [B] number of them.
-        """
+        """Return members' newest plays, [B, up to `length`] padded behind with title 0, and their number [B]."""
         counts = np.minimum(self.lengths[members], length)
         places = np.arange(max(1, int(counts.max(initial=0))))
         inside = places[None, :] < counts[:, None]
@@ -141,12 +122,7 @@ def batches(lengths: Codes, size: int, generator: np.random.Generator) -> Iterat
 
 
 class Negatives:
-    """Titles that a member did not play, uniformly.
-
-    Args:
-        sequences: All plays that are known.
-        titles: T.
-    """
+    """Titles that a member did not play, uniformly."""
 
     def __init__(self, sequences: Sequences, titles: int) -> None:
         members = np.repeat(np.arange(sequences.lengths.size), sequences.lengths)
@@ -170,11 +146,7 @@ class Negatives:
 def binary_loss(network: Network, titles_BL: Codes, counts_B: Codes, negatives_BL: Codes) -> Tensor:
     """Return the mean of the paper's equation 6: each next title against one that was not played.
 
-    Args:
-        network: The network.
-        titles_BL: [B, L + 1] plays, oldest first, padded behind.
-        counts_B: [B] plays in each.
-        negatives_BL: [B, L].
+    `titles_BL` are [B, L + 1] plays, oldest first, padded behind; negatives are [B, L].
     """
     h_ND, next_N, inside = _next_titles(network, titles_BL, counts_B)
     vectors = network.titles.weight
@@ -186,12 +158,8 @@ def binary_loss(network: Network, titles_BL: Codes, counts_B: Codes, negatives_B
 def full_loss(network: Network, titles_BL: Codes, counts_B: Codes, places: float) -> Tensor:
     """Return the sum of the cross-entropies of each next title among all of them, over a number of places.
 
-    Args:
-        network: The network.
-        titles_BL: [B, L + 1] plays, oldest first, padded behind.
-        counts_B: [B] plays in each.
-        places: Of a usual batch, for all batches alike. With its own, a place in a batch of short histories would
-            count more than one in a batch of long ones.
+    That number is of a usual batch, for all batches alike: with its own, a place in a batch of short histories would
+    count more than one in a batch of long ones. `titles_BL` is [B, L + 1] as in `binary_loss`.
     """
     h_ND, next_N, _ = _next_titles(network, titles_BL, counts_B)
     vectors = network.titles.weight

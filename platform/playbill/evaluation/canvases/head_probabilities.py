@@ -10,14 +10,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 import polars as pl
 
 from playbill import metrics
-from playbill.arrays import Floats64
+from playbill.arrays import Floats64, Ints64
 from playbill.datasets import Request, Split
 from playbill.datasets.examples.labelled import assert_held_out_later
 from playbill.definitions.specs import CanvasSpec, HeadSpec, ResolvedModel
@@ -31,34 +30,25 @@ from playbill.labels import label_events
 from playbill.metrics import Interval
 from playbill.ranking.blend import COMPETING
 
-MOST_STATES = 20_000
-"""States at most: beyond it members are drawn at random, whole."""
-RESAMPLES = 200
-"""Bootstrap draws of members: each sorts every row once more."""
+if TYPE_CHECKING:  # it measures heads with this module
+    from playbill.evaluation.canvases.model import CanvasScorer
+
+MOST_STATES = 20_000  # states at most: beyond it members are drawn at random, whole
+RESAMPLES = 200  # bootstrap draws of members: each sorts every row once more
 _AT_ONCE = 512
 
 
 @dataclass(frozen=True)
 class HeldOutLabels:
-    """The labelled events of a fold.
+    """The labelled events of a fold."""
 
-    Args:
-        log: The events.
-        rows: Head -> its rows of the log, with `value`, and `state`: the place before which its history ends.
-    """
-
-    log: EventLog
+    log: EventLog  # the events
+    # head -> its rows of the log, with `value`, and `state`: the place before which its history ends
     rows: dict[str, pl.DataFrame]
 
 
 def held_out_labels(split: Split, tables: EvaluationTables, resolved: ResolvedModel, fold: Fold) -> HeldOutLabels:
     """Gather what a fold says of every labelled head.
-
-    Args:
-        split: Folds of events, frozen.
-        tables: The canonical tables.
-        resolved: The model's definition.
-        fold: Which fold is held out.
 
     Raises:
         IntegrityError: What is held out does not come after what was trained on.
@@ -66,7 +56,7 @@ def held_out_labels(split: Split, tables: EvaluationTables, resolved: ResolvedMo
     assert_held_out_later(tables.interactions, split)
     log = EventLog.of(tables.interactions, split, TitleOrder.of(tables.titles["title_id"].to_list()))
     held = log.frame.filter((pl.col("fold") == fold) & pl.col("title_id").is_not_null())
-    # What one request showed was shown in one state: that before its first event.
+    # What one request showed was shown in one state: that before its first event
     key = pl.coalesce(pl.col("request_id"), pl.col("event_id"))
     held = held.with_columns(pl.col("place").min().over("member_id", key).alias("state"))
     heads = {name: head.label for name, head in resolved.model.heads.items() if head.label is not None}
@@ -82,21 +72,8 @@ def held_out_labels(split: Split, tables: EvaluationTables, resolved: ResolvedMo
     return HeldOutLabels(log, rows)
 
 
-class HeadFunction(Protocol):
-    """What is asked of `playbill.evaluation.canvases.model.CanvasScorer`."""
-
-    @property
-    def title_ids(self) -> Sequence[str]:
-        """The titles it scores."""
-        ...
-
-    def heads(self, requests: Sequence[Request]) -> Mapping[str, npt.NDArray[np.float32]]:
-        """Return each head's [N, T] logits."""
-        ...
-
-
 def head_rows(
-    function: HeadFunction,
+    function: CanvasScorer,
     split: Split,
     tables: EvaluationTables,
     resolved: ResolvedModel,
@@ -112,15 +89,7 @@ def head_rows(
     one probability over all titles, so its level means nothing for a single one and it has an `auc` alone. A head whose
     label is a number has the `auc` of labels above their median, and `mae`, the mean error in the label's own unit.
 
-    Args:
-        function: The model on this canvas.
-        split: Folds of events, frozen.
-        tables: The canonical tables.
-        resolved: The model's definition.
-        canvas: Where the events were logged.
-        fold: Which fold is held out.
-        judging: The bootstrap's seed, and the members a head needs to be measured.
-        labels: Of this fold, where they were gathered before for another canvas.
+    Events are those logged on the canvas; `labels` are of this fold, if they were gathered before for another canvas.
 
     Returns:
         A row per head that can be measured, and why the others cannot.
@@ -176,7 +145,7 @@ def _drawn(states: pl.DataFrame, seed: int) -> pl.DataFrame:
 
 
 def scored_rows(
-    function: HeadFunction,
+    function: CanvasScorer,
     log: EventLog,
     canvas: str,
     wanted: Mapping[str, pl.DataFrame],
@@ -185,15 +154,10 @@ def scored_rows(
 ) -> dict[str, pl.DataFrame]:
     """Return what each head says of its rows: their `logit`, beside member_id, value and positive.
 
-    Args:
-        function: The model on this canvas.
-        log: The events that the rows are of.
-        canvas: Where they are asked.
-        wanted: Head -> its rows, about titles that the function scores.
-        resolved: The model's definition.
-        seed: Of the members that are drawn where there are more than `MOST_STATES` states.
+    `wanted` has each head's rows of `log`, about titles that the function scores. Where they have more than
+    `MOST_STATES` states, members are drawn.
     """
-    # In pieces, so that [G, T] stays small.
+    # In pieces, so that [G, T] stays small
     states, places = _drawn(_states(wanted), seed), TitleOrder(tuple(function.title_ids))
     softmax = {name for name in wanted if resolved.model.heads[name].loss in COMPETING}
     parts: dict[str, list[pl.DataFrame]] = {name: [] for name in wanted}
@@ -211,7 +175,7 @@ def scored_rows(
     return {name: pl.concat(found) for name, found in parts.items()}
 
 
-def _requests(log: EventLog, canvas: CanvasSpec, positions: npt.NDArray[np.int64]) -> list[Request]:
+def _requests(log: EventLog, canvas: CanvasSpec, positions: Ints64) -> list[Request]:
     rows = logged_frame(log.frame[positions], canvas).select(REQUEST_FIELDS).iter_rows(named=True)
     return [
         Request(canvas=canvas.name, history=log.past(position), features={}, **row)
@@ -222,20 +186,20 @@ def _requests(log: EventLog, canvas: CanvasSpec, positions: npt.NDArray[np.int64
 def _row(name: str, rows: pl.DataFrame, resolved: ResolvedModel, judging: Judging) -> HeadRow:
     logit, label = rows["logit"].to_numpy(), rows["positive"].to_numpy().astype(np.float64)
     members = rows["member_id"].rank("dense").to_numpy().astype(np.int64) - 1
-    orders = [metrics.auc(logit, label, weight) for weight in _draws(members, judging.seed)]
-    found = {"auc": _interval(metrics.auc(logit, label), orders)}
+    orders = [metrics.auc(logit, label, weight) for weight in drawn_weights(members, judging.seed)]
+    found = {"auc": interval_of(metrics.auc(logit, label), orders)}
     bins: list[dict[str, Any]] = []
     head = resolved.model.heads[name]
     meaning = loss_plugin(head.loss).meaning if head.loss is not None else "competing"
     if meaning == "value":
         scale = float(getattr(loss_options(str(head.loss), head.options), "scale", 1.0))
         error = np.abs(logit * scale - rows["value"].to_numpy())
-        means = [float(np.average(error, weights=weight)) for weight in _draws(members, judging.seed)]
-        found["mae"] = _interval(float(error.mean()), means)
+        means = [float(np.average(error, weights=weight)) for weight in drawn_weights(members, judging.seed)]
+        found["mae"] = interval_of(float(error.mean()), means)
     if meaning == "probability":
         probability = 1.0 / (1.0 + np.exp(-logit))
-        spread = [metrics.ece(probability, label, weights=weight) for weight in _draws(members, judging.seed)]
-        found["ece"] = _interval(metrics.ece(probability, label), spread)
+        spread = [metrics.ece(probability, label, weights=weight) for weight in drawn_weights(members, judging.seed)]
+        found["ece"] = interval_of(metrics.ece(probability, label), spread)
         bins = metrics.reliability(probability, label).to_rows()
     return HeadRow(
         head=name,
@@ -247,15 +211,16 @@ def _row(name: str, rows: pl.DataFrame, resolved: ResolvedModel, judging: Judgin
     )
 
 
-def _draws(members: npt.NDArray[np.int64], seed: int) -> Iterator[Floats64]:
+def drawn_weights(members: Ints64, seed: int, draws: int = RESAMPLES) -> Iterator[Floats64]:
     """Yield [R] weights of rows: how often each row's member was drawn."""
     generator = np.random.default_rng(seed)
     size = int(members.max()) + 1
-    for _ in range(RESAMPLES):
+    for _ in range(draws):
         yield np.bincount(generator.integers(0, size, size), minlength=size)[members].astype(np.float64)
 
 
-def _interval(value: float, draws: Sequence[float]) -> Interval:
+def interval_of(value: float, draws: Sequence[float]) -> Interval:
+    """Return a value with the 95 % interval of its draws; draws that are NaN say nothing."""
     known = np.array(draws)
     known = known[~np.isnan(known)]
     if known.size == 0:

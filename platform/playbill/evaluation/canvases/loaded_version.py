@@ -18,8 +18,7 @@ from playbill.ranking.scoring.bundle import FEATURE_FILES, read_bundle
 from playbill.ranking.scoring.scorer import Scorer
 from playbill.ranking.scoring.title_moments import TitleFeatures
 
-SPLIT = "split.parquet"
-"""Where training leaves the frozen split in a bundle's folder, beside the files of the manifest."""
+SPLIT = "split.parquet"  # where training leaves the frozen split in a bundle's folder, beside the files of the manifest
 
 
 class Features(MemberFeatures, TitleFeatures, Protocol):
@@ -28,28 +27,19 @@ class Features(MemberFeatures, TitleFeatures, Protocol):
 
 @dataclass(frozen=True)
 class OpenModel:
-    """A model version ready to be measured.
-
-    Args:
-        resolved: Its definition.
-        scorer: Its heads over the titles of the tables.
-        trained: The split it was trained on.
-        digest: Of its bundle.
-        feature_files: View -> digests of the feature files it was trained on; empty where that was not recorded.
-    """
+    """A model version ready to be measured."""
 
     resolved: ResolvedModel
-    scorer: Scorer
+    scorer: Scorer  # its heads over the titles of the tables
     trained: Split
-    digest: str
+    digest: str  # of its bundle
+    # view -> digests of the feature files it was trained on; empty where that was not recorded
     feature_files: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
     def split(self, protocol: str | None, tables: EvaluationTables) -> Split:
         """Return the split to measure on: the frozen rows where the protocol holds out the same, else new ones.
 
-        Args:
-            protocol: Named protocol; None = the one it was trained under.
-            tables: The canonical tables.
+        Without a `protocol` it is the one that the model was trained under.
 
         Raises:
             UnknownNameError: No such protocol.
@@ -89,12 +79,7 @@ def open_model(
     Titles and their ages are those known at the watermark of its training, so the numbers are those that training
     reported.
 
-    Args:
-        folder: Of the bundle.
-        tables: The canonical tables, for titles and availability.
-        features: The feature door; None = every feature is missing.
-        digest: What the bundle's digest should be.
-        split_digest: What the digest of its split should be.
+    Without `features` every feature is missing. Digests are checked where they are given.
 
     Raises:
         IntegrityError: The bundle or its split is not what its record says.

@@ -4,20 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime
 from functools import partial
-from typing import Protocol
+from typing import TYPE_CHECKING
 
 import numpy as np
-import numpy.typing as npt
 import polars as pl
 
+from playbill.arrays import Floats32
 from playbill.datasets import Request, Split
 from playbill.definitions.specs import ResolvedModel
 from playbill.errors import ConfigError, StateError
 from playbill.evaluation.beside import Beside
 from playbill.evaluation.canvases.head_probabilities import HeldOutLabels, head_rows, held_out_labels
-from playbill.evaluation.canvases.row_orders import RowFunction, RowHeads, RowRanker, evaluate_rows
+from playbill.evaluation.canvases.row_orders import RowFunction, RowRanker, evaluate_rows
 from playbill.evaluation.canvases.synthetic_queries import MadeOptions, evaluate_more_like_this, evaluate_search
 from playbill.evaluation.cases.build import has_log
 from playbill.evaluation.cases.case import Fold
@@ -31,47 +30,21 @@ from playbill.evaluation.report import FIGURES, EvaluationReport
 from playbill.ranking.blend import blend_rows, head_losses
 from playbill.tables import Tables
 
+if TYPE_CHECKING:  # it imports torch
+    from playbill.ranking.scoring.scorer import Scorer
+
 REQUESTS_AT_ONCE = 512
 """Requests handed to the scorer at a time; bounds the [N, T] scores of all heads. It sorts them by length."""
 
-CanvasProgress = Callable[[str, int, int], None]
-"""Called with (canvas, requests done, requests in all)."""
+CanvasProgress = Callable[[str, int, int], None]  # called with (canvas, requests done, requests in all)
 Measured = Callable[[str, Callable[[], EvaluationReport]], EvaluationReport]
 """Called with a canvas and what measures it; returns its report."""
 
 
-class HeadScorer(RowHeads, Protocol):
-    """What is asked of `playbill.ranking.scoring.scorer.Scorer`."""
-
-    @property
-    def title_ids(self) -> Sequence[str]:
-        """The titles it scores, one per column."""
-        ...
-
-    def score(
-        self, requests: Sequence[Request], heads: Collection[str] | None = None
-    ) -> Mapping[str, npt.NDArray[np.float32]]:
-        """Return the [N, T] scores of the heads that are named, or of each."""
-        ...
-
-    def remember(self, moments: Sequence[datetime]) -> None:
-        """Read what many moments need at once, ahead of the requests."""
-        ...
-
-
 class CanvasScorer:
-    """A model's blended scores on one canvas, with features as of each request's moment.
+    """A model's blended scores on one canvas, with features as of each request's moment, where it has any."""
 
-    Args:
-        scorer: The model's heads.
-        resolved: The model's definition.
-        canvas: Its blend is the score.
-        features: Where features come from; None when the model has none.
-    """
-
-    def __init__(
-        self, scorer: HeadScorer, resolved: ResolvedModel, canvas: str, features: MemberFeatures | None
-    ) -> None:
+    def __init__(self, scorer: Scorer, resolved: ResolvedModel, canvas: str, features: MemberFeatures | None) -> None:
         self.scorer, self.canvas, self.features = scorer, resolved.canvas(canvas), features
         self._service, self._losses = resolved.model.features, head_losses(resolved)
 
@@ -91,16 +64,14 @@ class CanvasScorer:
             start += len(blended)
         return scores
 
-    def heads(
-        self, requests: Sequence[Request], names: Collection[str] | None = None
-    ) -> dict[str, npt.NDArray[np.float32]]:
+    def heads(self, requests: Sequence[Request], names: Collection[str] | None = None) -> dict[str, Floats32]:
         """Return the [N, T] logits of the heads that are named, or of each."""
         parts = list(self._parts(requests, names))
         return {head: np.concatenate([part[head] for part in parts]) for head in parts[0]} if parts else {}
 
     def _parts(
         self, requests: Sequence[Request], heads: Collection[str] | None = None
-    ) -> Iterator[Mapping[str, npt.NDArray[np.float32]]]:
+    ) -> Iterator[Mapping[str, Floats32]]:
         """Yield logits of heads, `REQUESTS_AT_ONCE` requests at a time."""
         requested = self.with_features(requests)
         for start in range(0, len(requested), REQUESTS_AT_ONCE):
@@ -114,7 +85,7 @@ class CanvasScorer:
 
 
 def canvas_function(
-    scorer: HeadScorer, resolved: ResolvedModel, canvas: str, features: MemberFeatures | None
+    scorer: Scorer, resolved: ResolvedModel, canvas: str, features: MemberFeatures | None
 ) -> ScoreFunction | RowFunction:
     """Return what a model answers with on a canvas: scores of titles, or values of rows where it ranks rows."""
     if resolved.canvas(canvas).target == "row":
@@ -124,15 +95,10 @@ def canvas_function(
 
 @dataclass(frozen=True)
 class ModelEvaluation:
-    """Every canvas of one model.
+    """Every canvas of one model."""
 
-    Args:
-        reports: Canvas -> its report.
-        skipped: Canvas -> why the log cannot measure it.
-    """
-
-    reports: dict[str, EvaluationReport]
-    skipped: dict[str, str] = field(default_factory=dict)
+    reports: dict[str, EvaluationReport]  # canvas -> its report
+    skipped: dict[str, str] = field(default_factory=dict)  # canvas -> why the log cannot measure it
 
     def to_polars(self) -> pl.DataFrame:
         """Return the frames of all reports, one below the other, see `EvaluationReport.to_polars`."""
@@ -167,21 +133,8 @@ def evaluate_canvas(
     source title under `co_play_pairs`, and any other at the targets of all canvases. A canvas of rows is measured by
     the rows of held-out pages.
 
-    Args:
-        function: What the model answers with there, see `canvas_function`.
-        split: Folds of events, frozen.
-        tables: The canonical tables, or their frames.
-        resolved: The model's definition.
-        canvas: Canvas to ask.
-        baselines: Other baselines than those of every model and its own; an order of rows has its own.
-        fold: Fold that is held out.
-        replay: Windows of the protocol `replay`, and how the model learns between them.
-        judging: Slices, their minimum, and the bootstrap (default: the model's).
-        name: What the model is called in the report.
-        progress: Called after every chunk of requests.
-        labels: Of the heads in this fold, where they were gathered before for another canvas.
-        beside: Baselines of this log that were fitted before for another canvas.
-        truth: Of a simulated log, for the ceiling of canvases of titles.
+    `function` is that of `canvas_function`; the other arguments are those of `evaluate`. Slices and their minimum are
+    by default the model's. `labels` are the heads' in this fold, where they were gathered before for another canvas.
 
     Raises:
         UnknownNameError: An unknown canvas, baseline or slice.
@@ -210,7 +163,7 @@ def evaluate_canvas(
 
 
 def evaluate_model(
-    scorer: HeadScorer,
+    scorer: Scorer,
     split: Split,
     tables: Tables | EvaluationTables,
     resolved: ResolvedModel,
@@ -227,20 +180,8 @@ def evaluate_model(
 ) -> ModelEvaluation:
     """Measure a model on every canvas that the log can say something about.
 
-    Args:
-        scorer: The model's heads.
-        split: Folds of events, frozen.
-        tables: The canonical tables, or their frames.
-        resolved: The model's definition.
-        features: The feature door; None when the model has no features.
-        canvases: Canvases to ask (default: all of the model's).
-        baselines: Other baselines than those of every model and its own, for canvases of titles.
-        replay: Windows of the protocol `replay`, and how the model learns between them.
-        judging: Slices, their minimum, and the bootstrap (default: the model's).
-        name: What the model is called in the reports.
-        progress: Called after every chunk of requests.
-        truth: Of a simulated log, for the ceiling of canvases of titles.
-        measured: Called with each canvas and what measures it; returns its report, from an earlier attempt or anew.
+    Options are those of `evaluate`, `baselines` only for canvases of titles. `measured` is called with each canvas and
+    what measures it; it returns the report, from an earlier attempt or anew.
 
     Raises:
         UnknownNameError: An unknown canvas.

@@ -32,39 +32,22 @@ ROW_COLUMNS = ("row_id", "name", "stated", "source_title_id", "title_id")
 
 @dataclass(frozen=True)
 class RowCase:
-    """Pages and their rows.
-
-    Args:
-        protocol: Name of the protocol.
-        split_digest: Digest of the split it is built on.
-        fold: Fold that is held out.
-        canvas: Canvas that is asked for an order.
-        requested_as: Canvas of the pages.
-        written: Names of that canvas's rows, in the order they are written in.
-        log: The events.
-        frame: [N] `cases.REQUEST_COLUMNS` of each page's request, with slice columns.
-        positions: [N] position of the page's first event in the log; the history ends before it.
-        rows: [P] `ROW_COLUMNS`, page after page, each in the order in which its rows were looked at.
-        pages: [P] page of each row, ascending.
-        played: [P] whether the canvas's label says that something was played from the row.
-        rates: Name of a row -> how often rows of this name were played from in the train fold.
-    """
+    """Pages and their rows."""
 
     protocol: str
     split_digest: str
     fold: Fold
-    canvas: str
-    requested_as: str
-    written: tuple[str, ...]
+    canvas: str  # canvas that is asked for an order
+    requested_as: str  # canvas of the pages
+    written: tuple[str, ...]  # names of that canvas's rows, in the order they are written in
     log: EventLog
-    frame: pl.DataFrame
-    positions: Indices
-    rows: pl.DataFrame
-    pages: Indices
-    played: Mask
-    rates: dict[str, float]
-    left_out: int = 0
-    """Pages that say nothing of an order: see `ordered`."""
+    frame: pl.DataFrame  # [N] `cases.REQUEST_COLUMNS` of each page's request, with slice columns
+    positions: Indices  # [N] position of the page's first event in the log; the history ends before it
+    rows: pl.DataFrame  # [P] `ROW_COLUMNS`, page after page, each in the order in which its rows were looked at
+    pages: Indices  # [P] page of each row, ascending
+    played: Mask  # [P] whether the canvas's label says that something was played from the row
+    rates: dict[str, float]  # name of a row -> how often rows of this name were played from in the train fold
+    left_out: int = 0  # pages that say nothing of an order: see `ordered`
     logged: bool = True
 
     def __len__(self) -> int:
@@ -111,11 +94,7 @@ class RowCase:
         return replace(self.keep(kept), left_out=int((~kept).sum()))
 
     def keep(self, kept: Mask) -> RowCase:
-        """Return the case with only some pages.
-
-        Args:
-            kept: [N].
-        """
+        """Return the case with only some pages ([N])."""
         there = kept[self.pages]
         return replace(
             self,
@@ -141,14 +120,6 @@ def build_row_case(
     A page is what one request showed; its rows are those that were looked at, and those with a play are its targets. It
     is asked before its first event, with no more than who asks, when and from where, and it is of the fold that it
     begins in. Pages that say nothing of an order are among them.
-
-    Args:
-        tables: The canonical tables.
-        split: Folds of events, frozen.
-        resolved: The model.
-        canvas: A canvas of rows.
-        fold: Which fold is held out.
-        log: Of these tables and folds, where it was made before for another canvas.
 
     Raises:
         UnknownNameError: The model has no such canvas.

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -15,22 +15,22 @@ from playbill import metrics
 from playbill.arrays import Floats64
 from playbill.datasets import Request, Split
 from playbill.definitions.specs import ResolvedModel
+from playbill.evaluation.canvases.head_probabilities import RESAMPLES, drawn_weights, interval_of
 from playbill.evaluation.canvases.row_cases import RowCase, build_row_case
 from playbill.evaluation.cases.case import Fold
 from playbill.evaluation.cases.event_log import EvaluationTables, EventLog
 from playbill.evaluation.cases.score_function import MemberFeatures, with_features
-from playbill.evaluation.measure import Measured, check_cutoffs
+from playbill.evaluation.measure import Measured, accuracy, check_cutoffs
 from playbill.evaluation.metric_aggregation import Judging, report_context, report_of
 from playbill.evaluation.report import EvaluationReport, HeadRow
-from playbill.metrics import Interval
 from playbill.ranking.candidates import ABSENT
-from playbill.ranking.page_rules import RowEntry, RowValues
+from playbill.ranking.page_rules import RowEntry
 
-CUTOFFS = (1, 3)
-"""Beside those of the model's `evaluate`: the first row, and what a screen shows."""
+if TYPE_CHECKING:  # it imports torch
+    from playbill.ranking.scoring.scorer import Scorer
+
+CUTOFFS = (1, 3)  # beside those of the model's `evaluate`: the first row, and what a screen shows
 PAGES_AT_ONCE = 512
-AUC_RESAMPLES = 200
-"""Draws of members behind the interval of an area under a curve, at most: each sorts all rows anew."""
 
 
 @runtime_checkable
@@ -39,41 +39,15 @@ class RowFunction(Protocol):
 
     def values(self, case: RowCase) -> Floats64:
         """Return [P] values, each row by itself; the best of a page comes first, equal ones as they were logged."""
-        ...
-
-
-class RowState(Protocol):
-    """What is asked of `playbill.ranking.scoring.row_scoring.PageState`."""
-
-    def values(self, blend: Mapping[str, float]) -> RowValues:
-        """Return how rows are valued by a blend of heads."""
-        ...
-
-
-class RowHeads(Protocol):
-    """What is asked of `playbill.ranking.scoring.scorer.Scorer`."""
-
-    @property
-    def title_ids(self) -> Sequence[str]:
-        """The titles it knows."""
-        ...
-
-    def page_states(self, requests: Sequence[Request]) -> Sequence[RowState]:
-        """Return what heads about rows see of each request."""
-        ...
 
 
 class RowRanker:
-    """A model's order of rows on one canvas, with features as of each page's moment.
+    """A model's order of rows on one canvas by its blend, with features as of each page's moment.
 
-    Args:
-        heads: The model's heads about rows.
-        resolved: The model's definition.
-        canvas: A canvas of rows; its blend is the value.
-        features: Where features come from; None where requests have them, or the model has none.
+    Without `features` requests have them, or the model has none.
     """
 
-    def __init__(self, heads: RowHeads, resolved: ResolvedModel, canvas: str, features: MemberFeatures | None) -> None:
+    def __init__(self, heads: Scorer, resolved: ResolvedModel, canvas: str, features: MemberFeatures | None) -> None:
         self._heads, self._blend = heads, resolved.canvas(canvas).blend
         self._features, self._service = features, resolved.model.features
 
@@ -82,12 +56,7 @@ class RowRanker:
         return self.of_requests(case, with_features(case.requests(), self._service, self._features))
 
     def of_requests(self, case: RowCase, requests: Sequence[Request]) -> Floats64:
-        """Return the same for requests that have their features.
-
-        Args:
-            case: N pages.
-            requests: [N] of these pages.
-        """
+        """Return the same for requests [N] that have their features."""
         return self.blended(self._by_head(case, requests))
 
     def heads(self, case: RowCase) -> dict[str, Floats64]:
@@ -171,18 +140,7 @@ def evaluate_rows(
     fold: Fold = "test",
     log: EventLog | None = None,
 ) -> EvaluationReport:
-    """Measure a model's order of rows on the held-out pages of its log.
-
-    Args:
-        function: The model's values of rows for this canvas.
-        split: Folds of events, frozen.
-        tables: The canonical tables' frames.
-        resolved: The model's definition.
-        canvas: A canvas of rows.
-        judging: Slices, their minimum, and the bootstrap.
-        name: What the model is called in the report (default: its name in the zoo).
-        fold: Fold that is held out.
-        log: Of these tables and folds, where it was made before for another canvas.
+    """Measure a model's order of rows on the held-out pages of its log; arguments as for `evaluate`.
 
     Raises:
         UnknownNameError: An unknown canvas or slice.
@@ -206,33 +164,20 @@ def evaluate_rows(
 def head_row(head: str, case: RowCase, values: Floats64, judging: Judging) -> HeadRow | None:
     """Return the area under the curve of a head over every row that was looked at, None where all are alike.
 
-    Args:
-        head: Its name.
-        case: N pages with P rows, those without a play among them.
-        values: [P] of the head.
-        judging: Of the interval, over members.
+    `values` are [P]; pages without a play are in the case. The interval is over members.
     """
     members = case.frame["member_id"].rank("dense").to_numpy().astype(np.int64)[case.pages] - 1
     positives, size = int(case.played.sum()), int(members.max()) + 1
     if not 0 < positives < len(case.played) or size < judging.minimum_members:
         return None
-    label, generator = case.played.astype(np.float64), np.random.default_rng(judging.seed)
-    drawn = []
-    for _ in range(min(judging.resamples, AUC_RESAMPLES)):
-        weight = np.bincount(generator.integers(0, size, size), minlength=size)[members].astype(np.float64)
-        drawn.append(metrics.auc(values, label, weight))
-    low, high = np.nanquantile(drawn, [0.025, 0.975]).tolist()
-    interval = Interval(metrics.auc(values, label), low, high)
+    label, draws = case.played.astype(np.float64), min(judging.resamples, RESAMPLES)
+    drawn = [metrics.auc(values, label, weight) for weight in drawn_weights(members, judging.seed, draws)]
+    interval = interval_of(metrics.auc(values, label), drawn)
     return HeadRow(head, len(case.played), positives, size, {"auc": interval})
 
 
 def measured_order(case: RowCase, values: Floats64, cuts: Sequence[int]) -> Measured:
-    """Return hr, ndcg, mrr, map and recall of an order of rows at each cut-off.
-
-    Args:
-        case: N pages with P rows.
-        values: [P].
-        cuts: Cut-offs.
+    """Return hr, ndcg, mrr, map and recall at each cut-off of an order of rows by `values` [P].
 
     Raises:
         ValueError: A value is NaN, or there is not one for each row.
@@ -243,11 +188,6 @@ def measured_order(case: RowCase, values: Floats64, cuts: Sequence[int]) -> Meas
     relevance = metrics.relevance_from_ranks(ranks, case.pages[case.played], len(case), max(cuts))
     found: dict[str, Floats64] = {}
     for cut in sorted(set(cuts)):
-        found |= {
-            f"hr@{cut}": metrics.hit_rate(relevance, cut),
-            f"ndcg@{cut}": metrics.ndcg(relevance, case.target_counts, cut),
-            f"mrr@{cut}": metrics.mrr(relevance, cut),
-            f"map@{cut}": metrics.average_precision(relevance, case.target_counts, cut),
-            f"recall@{cut}": metrics.recall(relevance, case.target_counts, cut),
-        }
+        found |= accuracy(relevance, case.target_counts, cut)
+        found[f"recall@{cut}"] = metrics.recall(relevance, case.target_counts, cut)
     return Measured(found, {}, ranks)

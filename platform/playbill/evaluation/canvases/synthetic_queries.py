@@ -40,15 +40,13 @@ from playbill.tables import Tables
 
 MADE_QUERIES = "made_queries"
 CO_PLAY_PAIRS = "co_play_pairs"
-QUERY_SEED = 90_210
-"""Far from the seeds of training, which count up from the run's own."""
+QUERY_SEED = 90_210  # far from the seeds of training, which count up from the run's own
 QUERY_LENGTHS = ("1", "2", "3", "4+")
 MOST_SEARCHED, FEWEST_SEARCHED = 2_500, 500
 """Held-out titles that queries are made for; of more, so many are drawn. Four queries each say enough of a search."""
 SEARCHED_CELLS = 25_000_000
 """Titles searched times titles there are, from which on fewer are drawn, so that searching a large catalogue ends."""
-_TRIES = 8
-"""Queries drawn per title until one has four letters; the whole name stands in when none has."""
+_TRIES = 8  # queries drawn per title until one has four letters; the whole name stands in when none has
 
 
 class MadeOptions(TypedDict, total=False):
@@ -146,14 +144,6 @@ def evaluate_search(
     **options: Unpack[MadeOptions],
 ) -> EvaluationReport:
     """Measure a canvas that reads queries, under `made_queries`; sliced by `query_length`.
-
-    Args:
-        function: The model's blended scores for this canvas.
-        split: Folds of events, frozen; its held-out titles are what is searched for.
-        tables: The canonical tables, or their frames.
-        resolved: The model's definition.
-        canvas: Canvas to ask.
-        **options: See `MadeOptions`.
 
     Raises:
         UnknownNameError: An unknown canvas.

@@ -7,35 +7,36 @@ Axis letters: N requests, M targets, E events.
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Protocol
+from typing import TYPE_CHECKING
 
 import numpy as np
 import polars as pl
 
-from playbill.arrays import Indices, Mask
+from playbill.arrays import Mask
 from playbill.datasets.splits import TIME_PROTOCOLS
 from playbill.errors import IntegrityError
-from playbill.evaluation.cases.case import NEVER, EvaluationCase, launches
-from playbill.evaluation.cases.event_log import EventLog, microseconds
+from playbill.evaluation.cases.case import EvaluationCase, launches
+from playbill.evaluation.cases.event_log import microseconds
+from playbill.ranking.candidates import NEVER
+
+if TYPE_CHECKING:  # row cases check themselves with this module
+    from playbill.evaluation.canvases.row_cases import RowCase
 
 
 def assert_before_requests(case: EvaluationCase) -> None:
     """Check histories, fitted plays, the train fold, profiles and candidates against each request's moment.
 
-    Args:
-        case: Requests with their log, tables and targets.
-
     Raises:
         IntegrityError: Something later than a request would take part in its answer; everything found is named.
     """
-    checks = (_history(case), _train_fold(case), _fitted(case), _profiles(case), _candidates(case))
-    found = [problem for problem in checks if problem]
-    if found:
+    trained = _reaches(case, case.log.trained(), "train fold: its last event is of")
+    checks = (_history(case), trained, _fitted(case), _profiles(case), _candidates(case))
+    if found := [problem for problem in checks if problem]:
         subject = f"canvas '{case.canvas}' under '{case.protocol}' would be measured with what came later"
         raise IntegrityError("\n  ".join([subject, *found]))
 
 
-def assert_history_before(case: HistoryCase) -> None:
+def assert_history_before(case: EvaluationCase | RowCase) -> None:
     """Check only what members did before their requests.
 
     Raises:
@@ -45,31 +46,7 @@ def assert_history_before(case: HistoryCase) -> None:
         raise IntegrityError(f"canvas '{case.canvas}' would be measured with what came later: {found}")
 
 
-class HistoryCase(Protocol):
-    """What is read of a case about histories."""
-
-    @property
-    def canvas(self) -> str:
-        """Canvas that is asked."""
-        ...
-
-    @property
-    def log(self) -> EventLog:
-        """The events."""
-        ...
-
-    @property
-    def frame(self) -> pl.DataFrame:
-        """[N] requests, with `at`, `member_id` and `event_id`."""
-        ...
-
-    @property
-    def positions(self) -> Indices:
-        """[N] position of the event that each request is asked at."""
-        ...
-
-
-def _history(case: HistoryCase) -> str:
+def _history(case: EvaluationCase | RowCase) -> str:
     """Say whether a history holds an event after its request."""
     log = case.log
     at = microseconds(log.frame["event_at"])
@@ -94,11 +71,6 @@ def assert_fitted_before(case: EvaluationCase) -> None:
         )
 
 
-def _train_fold(case: EvaluationCase) -> str:
-    """Say whether a model's train fold reaches into the requests."""
-    return _reaches(case, case.log.trained(), "train fold: its last event is of")
-
-
 def _fitted(case: EvaluationCase) -> str:
     """Say whether popularity and other baselines would be fitted on plays at or after a request."""
     return _reaches(case, case.log.fitted() & case.log.plays, "popularity: fitted on plays up to")
@@ -108,11 +80,6 @@ def _reaches(case: EvaluationCase, read: Mask, what: str) -> str:
     """Say whether events that are learnt from reach into the requests.
 
     Where a protocol cuts by time, all of them lie before the first request; else each member's before its own first.
-
-    Args:
-        case: Requests with their log.
-        read: [E] the events.
-        what: Is learnt from them, up to.
     """
     if case.log.protocol in TIME_PROTOCOLS:
         last, first = case.log.frame["event_at"].filter(pl.Series(read)).max(), case.frame["at"].min()
@@ -148,7 +115,7 @@ def _candidates(case: EvaluationCase) -> str:
     return _spell(case, late, "candidates", "a title that launches after the request")
 
 
-def _spell(case: HistoryCase, late: np.ndarray[tuple[int], np.dtype[np.bool_]], what: str, how: str) -> str:
+def _spell(case: EvaluationCase | RowCase, late: Mask, what: str, how: str) -> str:
     if not late.any():
         return ""
     first = case.frame.row(int(late.argmax()), named=True)

@@ -1,7 +1,4 @@
-"""From a split to an evaluation case: which held-out events become requests, and what their targets are.
-
-What the held-out targets of a case turned out to be worth, by a reward of the zoo.
-"""
+"""From a split to an evaluation case: held-out events become requests with targets, and targets get their rewards."""
 
 from __future__ import annotations
 
@@ -106,18 +103,10 @@ def case_of(
     logged: bool,
     subject: str = "",
 ) -> EvaluationCase:
-    """Turn held-out positives into a case.
+    """Turn held-out positives, rows of the log as `held_out` returns them, into a case.
 
-    Args:
-        positives: Rows of the log as `held_out` returns them.
-        carried: Columns of them that are their requests' own; see `CARRIED_COLUMNS`, and `row_id`.
-        rule: What may be shown; its log and titles are those of the case.
-        tables: The canonical tables.
-        split: Folds of events, frozen.
-        canvas: Canvas that is asked.
-        fold: Which fold is held out.
-        logged: Whether the canvas is asked at requests of its own.
-        subject: What has no held-out title where none can be shown (default: the canvas).
+    `carried` are the columns that are their requests' own; see `CARRIED_COLUMNS`, and `row_id`. Log and titles of the
+    case are those of `rule`. `subject` is what has no held-out title where none can be shown (default: the canvas).
 
     Raises:
         StateError: None of the positives was a candidate.
@@ -234,11 +223,7 @@ def ask(positives: pl.DataFrame, targets: TargetRule) -> pl.DataFrame:
 
 
 def only_reachable(case: EvaluationCase, subject: str = "") -> EvaluationCase:
-    """Drop targets that the canvas could not have shown.
-
-    Args:
-        case: Requests, targets, candidates.
-        subject: What could not have shown them, for the message (default: the canvas).
+    """Drop targets that the canvas, or what the message calls `subject`, could not have shown.
 
     Raises:
         StateError: It could have shown none.
@@ -257,13 +242,7 @@ def only_reachable(case: EvaluationCase, subject: str = "") -> EvaluationCase:
 def target_rewards(case: EvaluationCase, reward: RewardSpec, labels: Mapping[str, LabelSpec]) -> Floats64:
     """Return each target's reward as known at the end of the log, [M].
 
-    Delayed terms that are not mature by then are not predicted here: such a target's reward is NaN, and it gains
-    nothing.
-
-    Args:
-        case: Requests, targets, candidates.
-        reward: The reward.
-        labels: Its terms' labels by name.
+    Delayed terms that are not mature by then are not predicted: such a target's reward is NaN, and it gains nothing.
     """
     tables = case.tables
     outcomes = label_events(

@@ -4,9 +4,7 @@ A request is asked at the moment of a held-out event. Its history is what the me
 event, by `seq`; so the test request of `leave_one_out` sees the validation event. Candidates are everything
 the canvas may show at that moment in that country.
 
-A canvas's candidates for many requests, by the same rules as serving: `playbill.ranking.candidates`.
-
-Axis letters: N requests, T titles.
+Candidates follow the same rules as serving: `playbill.ranking.candidates`. Axis letters: N requests, T titles.
 """
 
 from __future__ import annotations
@@ -20,7 +18,6 @@ from functools import cached_property, partial
 from typing import Literal, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 import polars as pl
 
 from playbill.arrays import Indices, Mask
@@ -35,8 +32,7 @@ from playbill.ranking.row_plans import RowPlan, plan_of
 from playbill.schema import UNKNOWN_COUNTRY
 
 Fold = Literal["validation", "test"]
-CELLS_AT_ONCE = 8_000_000
-"""Request x title cells that a chunk may hold; bounds memory at some 150 MB."""
+CELLS_AT_ONCE = 8_000_000  # request x title cells that a chunk may hold; bounds memory at some 150 MB
 
 REQUEST_COLUMNS = ("request_id", "event_id", "member_id", "at", "country", "device", "language", "canvas")
 CARRIED_COLUMNS = {"query": pl.String, "source_title_id": pl.String, "row": pl.String, "row_position": pl.Int32}
@@ -50,62 +46,36 @@ REQUEST_FIELDS = tuple(field.name for field in fields(Request) if field.name not
 
 @dataclass(frozen=True)
 class Chunk:
-    """A few requests of a case, ready to be scored. Axis n counts its requests.
+    """A few requests of a case, ready to be scored. Axis n counts its requests."""
 
-    Args:
-        start: Index of its first request in the case.
-        requests: n requests.
-        candidates: [n, T].
-        rows: [m] request, within the chunk, of each target.
-        columns: [m] title column of each target.
-    """
-
-    start: int
-    requests: list[Request]
-    candidates: Mask
-    rows: Indices
-    columns: Indices
+    start: int  # index of its first request in the case
+    requests: list[Request]  # n requests
+    candidates: Mask  # [n, T]
+    rows: Indices  # [m] request, within the chunk, of each target
+    columns: Indices  # [m] title column of each target
 
 
 @dataclass(frozen=True)
 class EvaluationCase:
-    """Requests, targets and candidates of one canvas under one protocol.
-
-    Args:
-        protocol: Name of the protocol.
-        split_digest: Digest of the split it is built on.
-        fold: Fold that is held out.
-        canvas: Canvas that is asked.
-        catalogue: The titles, in tie order (axis T).
-        tables: The canonical tables.
-        log: The events.
-        frame: [N] one row per request: `REQUEST_COLUMNS`, `CARRIED_COLUMNS`, slice columns, and `row_id` where one row
-            is asked.
-        positions: [N] position of the held-out event in the log; the history ends before it.
-        rows: [M] request of each target, ascending.
-        columns: [M] title column of each target.
-        targets_at: [M] position of each target's event in the log.
-        rule: The canvas's candidates.
-        left_out: Targets that the canvas could not have shown, which are no part of the case.
-        drawn_from: Requests that these were drawn from at random; 0 = they are all there are.
-        logged: Whether requests are those that the log has of this canvas; else it is asked at those of all canvases.
-    """
+    """Requests, targets and candidates of one canvas under one protocol."""
 
     protocol: str
     split_digest: str
     fold: Fold
     canvas: str
-    catalogue: TitleOrder
+    catalogue: TitleOrder  # the titles, in tie order (axis T)
     tables: EvaluationTables
     log: EventLog
+    # [N] one row per request: `REQUEST_COLUMNS`, `CARRIED_COLUMNS`, slice columns, and `row_id` where one row is asked
     frame: pl.DataFrame
-    positions: Indices
-    rows: Indices
-    columns: Indices
-    targets_at: Indices
-    rule: CandidateRule
-    left_out: int = 0
-    drawn_from: int = 0
+    positions: Indices  # [N] position of the held-out event in the log; the history ends before it
+    rows: Indices  # [M] request of each target, ascending
+    columns: Indices  # [M] title column of each target
+    targets_at: Indices  # [M] position of each target's event in the log
+    rule: CandidateRule  # the canvas's candidates
+    left_out: int = 0  # targets that the canvas could not have shown, which are no part of the case
+    drawn_from: int = 0  # requests that these were drawn from at random; 0 = they are all there are
+    # whether requests are those that the log has of this canvas; else it is asked at those of all canvases
     logged: bool = False
 
     def __len__(self) -> int:
@@ -135,14 +105,8 @@ class EvaluationCase:
 
     def chunks(self) -> Iterator[Chunk]:
         """Go through the case in pieces of at most `CELLS_AT_ONCE` request x title cells."""
-        for piece in self._pieces():
-            yield Chunk(
-                start=piece.start,
-                requests=self._requests(piece.start, piece.stop),
-                candidates=piece.candidates,
-                rows=piece.rows,
-                columns=piece.columns,
-            )
+        for start, stop, mask, rows, columns in self._pieces():
+            yield Chunk(start, self._requests(start, stop), mask, rows, columns)
 
     def reachable(self) -> Mask:
         """[M] whether each target is among its request's candidates."""
@@ -152,13 +116,17 @@ class EvaluationCase:
     def part(self, start: int, stop: int) -> EvaluationCase:
         """Return the requests from `start` up to `stop` as a case of their own."""
         low, high = np.searchsorted(self.rows, [start, stop])
+        return self.selected(slice(start, stop), slice(low, high), self.rows[low:high] - start)
+
+    def selected(self, requests: Indices | slice, targets: Indices | Mask | slice, rows: Indices) -> EvaluationCase:
+        """Return the case with some requests, and some targets ([M'] `rows` say of which of those requests)."""
         return replace(
             self,
-            frame=self.frame[start:stop],
-            positions=self.positions[start:stop],
-            rows=self.rows[low:high] - start,
-            columns=self.columns[low:high],
-            targets_at=self.targets_at[low:high],
+            frame=self.frame[requests],
+            positions=self.positions[requests],
+            rows=rows.astype(np.int64),
+            columns=self.columns[targets],
+            targets_at=self.targets_at[targets],
         )
 
     def in_time_order(self) -> tuple[EvaluationCase, Indices, Indices]:
@@ -168,32 +136,13 @@ class EvaluationCase:
         place[order] = np.arange(order.size)
         rows = place[self.rows]
         targets = np.argsort(rows, kind="stable").astype(np.int64)
-        ordered = replace(
-            self,
-            frame=self.frame[order],
-            positions=self.positions[order],
-            rows=rows[targets],
-            columns=self.columns[targets],
-            targets_at=self.targets_at[targets],
-        )
-        return ordered, order, targets
+        return self.selected(order, targets, rows[targets]), order, targets
 
     def keep(self, targets: Mask) -> EvaluationCase:
-        """Return the case with only some targets, without the requests that lose all of theirs.
-
-        Args:
-            targets: [M] which targets stay; the others are counted in `left_out`.
-        """
+        """Return the case with some of its targets ([M]), without requests that lose all of theirs."""
         requested, rows = np.unique(self.rows[targets], return_inverse=True)
-        return replace(
-            self,
-            frame=self.frame[requested],
-            positions=self.positions[requested],
-            rows=rows.astype(np.int64),
-            columns=self.columns[targets],
-            targets_at=self.targets_at[targets],
-            left_out=self.left_out + int((~targets).sum()),
-        )
+        left_out = self.left_out + int((~targets).sum())
+        return replace(self.selected(requested, targets, rows), left_out=left_out)
 
     def _pieces(self) -> Iterator[_Piece]:
         step = max(1, CELLS_AT_ONCE // max(1, len(self.catalogue)))
@@ -222,26 +171,15 @@ class _Piece(NamedTuple):
     columns: Indices
 
 
-__all__ = ["NEVER", "CandidateRule", "Profiles", "RowRule", "launches"]
-
-
 @dataclass(frozen=True)
 class CandidateRule:
-    """A canvas's candidates. The whole catalogue is considered; nothing is sampled.
+    """A canvas's candidates. The whole catalogue is considered; nothing is sampled."""
 
-    Args:
-        spec: What the canvas says.
-        catalogue: Titles in tie order, with their availability.
-        order: The same titles.
-        log: The events; what was watched, and what a protocol lets popularity count.
-        profiles: Members as they were at each moment.
-    """
-
-    spec: CandidatesSpec
+    spec: CandidatesSpec  # what the canvas says
     catalogue: Catalogue
     order: TitleOrder
-    log: EventLog
-    profiles: Profiles
+    log: EventLog  # the events; what was watched, and what a protocol lets popularity count
+    profiles: Profiles  # members as they were at each moment
 
     @classmethod
     def of(cls, canvas: CanvasSpec, tables: EvaluationTables, order: TitleOrder, log: EventLog) -> CandidateRule:
@@ -251,14 +189,9 @@ class CandidateRule:
         return cls(canvas.candidates, catalogue, order, log, Profiles.of(members))
 
     def mask(self, requests: pl.DataFrame, positions: Indices) -> Mask:
-        """Mark the candidates of each request.
+        """Mark the candidates of each request, [N, T].
 
-        Args:
-            requests: [N] rows with member_id, at, country and source_title_id.
-            positions: [N] position in the log before which each request's history ends.
-
-        Returns:
-            [N, T].
+        `requests` have member_id, at, country and source_title_id; `positions` [N] are where histories end in the log.
         """
         mask = np.empty((requests.height, len(self.order)), dtype=np.bool_)
         for row, viewer in enumerate(self.viewers(requests, positions)):
@@ -292,10 +225,10 @@ class CandidateRule:
         """The events that may be counted up to a request's moment."""
         return PlayLog(self.catalogue, self.log.known_events())
 
-    def _plays(self, at: datetime) -> npt.NDArray[np.int64]:
+    def _plays(self, at: datetime) -> Indices:
         return self.plays.before(at)
 
-    def _week(self, at: datetime, country: str) -> npt.NDArray[np.int64]:
+    def _week(self, at: datetime, country: str) -> Indices:
         return self.plays.of_week(at, country)
 
     def _past(self, position: int) -> MemberHistory:
@@ -306,9 +239,7 @@ class CandidateRule:
 class RowRule(CandidateRule):
     """One row's candidates: those of its rules that what a generated row is about has.
 
-    Args:
-        row: The row.
-        genre_consistency: Whether every title of a genre row must have the genre.
+    With `genre_consistency` every title of a genre row must have the genre.
     """
 
     row: RowSpec
@@ -332,14 +263,8 @@ class RowRule(CandidateRule):
         return mask
 
 
-def launches(catalogue: Catalogue, countries: Sequence[str | None], columns: Indices) -> npt.NDArray[np.int64]:
-    """Return the launch of one title per request in its country, microseconds, `NEVER` where there is none.
-
-    Args:
-        catalogue: The titles.
-        countries: [N] request countries.
-        columns: [N] title column of each request.
-    """
+def launches(catalogue: Catalogue, countries: Sequence[str | None], columns: Indices) -> Indices:
+    """Return the launch of one title ([N] columns) per request in its country, microseconds, `NEVER` without one."""
     known = np.array([country or UNKNOWN_COUNTRY for country in countries], dtype=object)
     found = np.full(known.size, NEVER, dtype=np.int64)
     for country in set(known.tolist()):

@@ -1,9 +1,4 @@
-"""The event log as arrays: where each member's past ends, what was played, and what a protocol allows.
-
-The canonical tables as one evaluation reads them.
-
-The titles an evaluation ranks, as columns in the order that breaks ties.
-"""
+"""What an evaluation reads: the event log as arrays with its folds, the canonical tables, titles in column order."""
 
 from __future__ import annotations
 
@@ -14,7 +9,6 @@ from functools import cached_property
 from typing import Self
 
 import numpy as np
-import numpy.typing as npt
 import polars as pl
 
 from playbill.arrays import Indices, Mask
@@ -24,33 +18,24 @@ from playbill.tables import Tables
 
 PLAY = "play"
 TRAIN = "train"
-MOST_PASTS = 20_000
-"""Histories, and states of them, that are kept for the next canvas."""
+MOST_PASTS = 20_000  # Histories, and states of them, that are kept for the next canvas
 
 
 @dataclass(frozen=True)
 class EventLog:
-    """Events sorted by member and seq, with their folds. Axis E counts events.
+    """Events sorted by member and seq, with their folds. Axis E counts events."""
 
-    Args:
-        frame: Interactions with the columns `place` (row number) and `fold` (null outside the split), and with what
-            their requests had said before them: `query`, `row` and `row_position`, see `request_context`.
-        events: The same rows without these columns: what a history is a slice of.
-        column: [E] title column, -1 where an event has no title of the catalogue.
-        starts: [E] position of the member's first event.
-        plays: [E] whether the event is a play of a catalogue title.
-        protocol: Protocol of the split.
-        pasts: Histories given out before, by position: the same frame again lets a scorer read it once.
-        fitted_until: Where a replay has got to: fitting may use every play before it. None = the train fold.
-    """
-
+    # interactions with the columns `place` (row number) and `fold` (null outside the split), and with what their
+    # requests had said before them: `query`, `row` and `row_position`, see `request_context`
     frame: pl.DataFrame
-    events: pl.DataFrame
-    column: Indices
-    starts: Indices
-    plays: Mask
-    protocol: str
+    events: pl.DataFrame  # the same rows without these columns: what a history is a slice of
+    column: Indices  # [E] title column, -1 where an event has no title of the catalogue
+    starts: Indices  # [E] position of the member's first event
+    plays: Mask  # [E] whether the event is a play of a catalogue title
+    protocol: str  # protocol of the split
+    # Where a replay has got to: fitting may use every play before it. None = the train fold.
     fitted_until: datetime | None = None
+    # histories given out before, by position: the same frame again lets a scorer read it once
     pasts: dict[int, pl.DataFrame] = field(default_factory=dict, compare=False, repr=False)
 
     def until(self, moment: datetime) -> EventLog:
@@ -140,34 +125,21 @@ class EventLog:
 
 @dataclass(frozen=True)
 class EvaluationTables:
-    """Frames of the canonical tables, read once.
+    """Frames of the canonical tables, read once."""
 
-    Args:
-        titles: Newest row of each title.
-        members: Newest row of each member.
-        availability: Every availability row.
-        interactions: Every event, sorted by member_id and seq.
-        end: The moment after the last event; labels mature against it.
-        title_versions: Every row of every title; None = `titles` is all there is.
-        member_versions: Every row of every member; None = `members` is all there is.
-    """
-
-    titles: pl.DataFrame
-    members: pl.DataFrame
-    availability: pl.DataFrame
-    interactions: pl.DataFrame
-    end: datetime
-    title_versions: pl.DataFrame | None = None
-    member_versions: pl.DataFrame | None = None
+    titles: pl.DataFrame  # newest row of each title
+    members: pl.DataFrame  # newest row of each member
+    availability: pl.DataFrame  # every availability row
+    interactions: pl.DataFrame  # every event, sorted by member_id and seq
+    end: datetime  # the moment after the last event; labels mature against it
+    title_versions: pl.DataFrame | None = None  # every row of every title; None = `titles` is all there is
+    member_versions: pl.DataFrame | None = None  # every row of every member; None = `members` is all there is
 
     def titles_at(self, moment: datetime) -> pl.DataFrame:
-        """Return each title as it was known at a moment; a title first described later as it was first described.
+        """Return each title as it was known at a zone-aware moment; a title first described later as first described.
 
         So what was changed in the catalogue after a model's training, or after a request, takes no part, and titles
         that launched in between still have the metadata that their launch came with.
-
-        Args:
-            moment: Zone-aware.
         """
         if self.title_versions is None:
             return self.titles
@@ -207,11 +179,7 @@ UNKNOWN = -1
 
 @dataclass(frozen=True)
 class TitleOrder:
-    """Title ids in column order.
-
-    Args:
-        title_ids: One id per column. Equal scores are ranked in this order.
-    """
+    """Title ids, one per column; equal scores are ranked in this order."""
 
     title_ids: tuple[str, ...]
 
@@ -242,6 +210,6 @@ class TitleOrder:
         return TitleOrder(tuple(other)).codes(self.title_ids)
 
 
-def microseconds(moments: pl.Series) -> npt.NDArray[np.int64]:
+def microseconds(moments: pl.Series) -> Indices:
     """Return moments as int64 microseconds since 1970 UTC. Nulls are not allowed."""
     return moments.dt.epoch("us").to_numpy().astype(np.int64)

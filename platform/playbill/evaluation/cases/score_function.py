@@ -1,6 +1,6 @@
 """What evaluation asks of a model or a baseline: one score for every title of every request.
 
-Requests with what was known of their member strictly before them.
+Requests carry what was known of their member strictly before them.
 """
 
 from __future__ import annotations
@@ -28,23 +28,15 @@ class ScoreFunction(Protocol):
     @property
     def title_ids(self) -> Sequence[str]:
         """The titles it scores, one per column."""
-        ...
 
     def score(self, requests: Sequence[Request]) -> Scores:
         """Return [N, its titles] finite scores."""
-        ...
 
 
 class AlignedScorer:
     """A score function over a catalogue's columns.
 
-    A title that the function does not know is no candidate of it: it is never listed, and as a target it is a
-    miss.
-
-    Args:
-        name: What it is called in messages and reports.
-        function: The score function.
-        catalogue: The columns wanted.
+    A title that the function does not know is no candidate of it: never listed, and as a target a miss.
     """
 
     def __init__(self, name: str, function: ScoreFunction, catalogue: TitleOrder) -> None:
@@ -56,14 +48,7 @@ class AlignedScorer:
         self._every = bool(self._known.all())
 
     def score(self, requests: Sequence[Request], candidates: Mask) -> tuple[Scores, Mask]:
-        """Score requests over the catalogue.
-
-        Args:
-            requests: N requests.
-            candidates: [N, T] what the canvas may show.
-
-        Returns:
-            [N, T] scores and the [N, T] candidates that the function knows.
+        """Return [N, T] scores over the catalogue, and those of the [N, T] candidates that the function knows.
 
         Raises:
             IntegrityError: A candidate's score is not a number, or the array has the wrong shape.
@@ -85,6 +70,7 @@ class AlignedScorer:
 
 
 _TEXT = ("member_id", "canvas", "country", "device", "language", "query", "source_title_id")
+"""Fields of a request that features read, as text."""
 
 
 class MemberFeatures(Protocol):
@@ -92,30 +78,15 @@ class MemberFeatures(Protocol):
 
     def member_features(self, service: str, frame: pl.DataFrame) -> pl.DataFrame:
         """Return `frame` with member and request features as of each row's `event_at`, strictly before it."""
-        ...
 
 
 def with_features(requests: Sequence[Request], service: str, features: MemberFeatures | None) -> list[Request]:
-    """Return requests with what was known of member and request strictly before each moment.
-
-    Args:
-        requests: Of any members and canvases.
-        service: Feature service of the model.
-        features: Where features come from; None leaves requests as they are.
-    """
+    """Return requests with what was known strictly before each moment; without `features` they stay as they are."""
     if features is None or not requests:
         return list(requests)
     frame = pl.DataFrame(
-        {
-            "member_id": [request.member_id for request in requests],
-            "event_at": [request.at for request in requests],
-            "canvas": [request.canvas for request in requests],
-            "country": [request.country for request in requests],
-            "device": [request.device for request in requests],
-            "language": [request.language for request in requests],
-            "query": [request.query for request in requests],
-            "source_title_id": [request.source_title_id for request in requests],
-        },
+        {name: [getattr(request, name) for request in requests] for name in _TEXT}
+        | {"event_at": [request.at for request in requests]},
         schema={name: pl.String for name in _TEXT} | {"event_at": pl.Datetime("us", "UTC")},
     )
     found = features.member_features(service, frame)

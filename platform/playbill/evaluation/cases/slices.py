@@ -6,29 +6,20 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from playbill.arrays import Indices
+from playbill.arrays import Floats64, Indices
+from playbill.datasets.examples.sampling import TENURE_ABOVE, TENURE_BANDS, UNKNOWN_BAND, named_bands
 from playbill.errors import StateError, UnknownNameError
-from playbill.evaluation.cases.case import NEVER, launches
+from playbill.evaluation.cases.case import launches
 from playbill.evaluation.cases.event_log import UNKNOWN, EvaluationTables, TitleOrder, microseconds
-from playbill.ranking.candidates import Catalogue
+from playbill.ranking.candidates import NEVER, Catalogue
 
 SLICES = ("country", "tenure", "title_age", "popularity", "device", "language", "canvas")
 """`canvas` is the surface on which the held-out event was logged, whichever canvas is asked."""
-MADE_SLICES = ("query_length",)
-"""Slices that only made queries have."""
+MADE_SLICES = ("query_length",)  # slices that only made queries have
 
 DAY_US = 86_400_000_000
-TENURE_BANDS = ((1, "under_1d"), (7, "1-7d"), (30, "7-30d"), (90, "30-90d"), (365, "90-365d"))
-TENURE_ABOVE = "over_365d"
-TITLE_AGE_BANDS = (
-    (0, "before_launch"),
-    (30, "under_30d"),
-    (365, "30-365d"),
-    (5 * 365, "1-5y"),
-    (20 * 365, "5-20y"),
-)
+TITLE_AGE_BANDS = ((0, "before_launch"), (30, "under_30d"), (365, "30-365d"), (5 * 365, "1-5y"), (20 * 365, "5-20y"))
 TITLE_AGE_ABOVE = "over_20y"
-UNKNOWN_BAND = "unknown"
 HEAD_SHARE, MID_SHARE = 0.5, 0.8
 """Popularity bands by share of plays: the titles that hold the first half, up to four fifths, and the rest."""
 
@@ -36,17 +27,10 @@ HEAD_SHARE, MID_SHARE = 0.5, 0.8
 def add_slices(
     frame: pl.DataFrame, tables: EvaluationTables, catalogue: Catalogue, columns: Indices, plays: pl.DataFrame
 ) -> pl.DataFrame:
-    """Add the slice columns `tenure`, `title_age` and `popularity` to requests with member, moment and country.
+    """Add the slice columns `tenure`, `title_age` and `popularity` to [N] requests with member, moment and country.
 
-    Tenure is that of `add_tenure`. Title age counts days since the launch of the request's first target in the
-    request's country. Popularity is the band of that target.
-
-    Args:
-        frame: [N] requests with member_id, at and country.
-        tables: The canonical tables.
-        catalogue: Titles with their launches.
-        columns: [N] title column of each request's first target.
-        plays: Plays that fitting may use; popularity counts these.
+    Tenure is that of `add_tenure`. Title age counts days since the launch of the request's first target ([N] `columns`)
+    in the request's country. Popularity is the band of that target by `plays`, those that fitting may use.
     """
     at = microseconds(frame["at"])
     launch = launches(catalogue, frame["country"].to_list(), columns)
@@ -54,29 +38,21 @@ def add_slices(
     played = TitleOrder(catalogue.title_ids).codes(plays["title_id"])
     counts = np.bincount(played[played != UNKNOWN], minlength=len(catalogue))
     return add_tenure(frame, tables).with_columns(
-        pl.Series("title_age", _bands(age, TITLE_AGE_BANDS, TITLE_AGE_ABOVE), dtype=pl.String),
+        pl.Series("title_age", named_bands(age, TITLE_AGE_BANDS, TITLE_AGE_ABOVE), dtype=pl.String),
         pl.Series("popularity", popularity_bands(counts)[columns], dtype=pl.String),
     )
 
 
 def add_tenure(frame: pl.DataFrame, tables: EvaluationTables) -> pl.DataFrame:
-    """Add the slice column `tenure`: days since `joined_at`, else since the member's first event.
-
-    Args:
-        frame: [N] requests with member_id and at.
-        tables: The canonical tables.
-    """
+    """Add the slice column `tenure` to [N] requests: days since `joined_at`, else since the member's first event."""
     days = (microseconds(frame["at"]) - _joined(frame, tables)) / DAY_US
-    return frame.with_columns(pl.Series("tenure", _bands(days, TENURE_BANDS, TENURE_ABOVE), dtype=pl.String))
+    return frame.with_columns(pl.Series("tenure", named_bands(days, TENURE_BANDS, TENURE_ABOVE), dtype=pl.String))
 
 
 def popularity_bands(plays: Indices) -> npt.NDArray[np.object_]:
-    """Give each title's band: `head` holds the first half of all plays, `mid` up to four fifths, `tail` the rest.
+    """Return each title's band by its plays ([T]): `head` has the first half of all, `mid` up to 4/5, `tail` the rest.
 
     A title nobody has played is `new`. Titles with equal plays share a band.
-
-    Args:
-        plays: [T] plays of each title.
     """
     order = np.argsort(-plays, kind="stable")
     before = np.cumsum(plays[order]) - plays[order]
@@ -105,11 +81,6 @@ def unread_slices(frame: pl.DataFrame, names: tuple[str, ...], minimum: int) -> 
     """Say of each slice without any group of at least `minimum` members why it is not read.
 
     A slice in which every request is of one unknown group tells nothing either.
-
-    Args:
-        frame: [N] requests with member_id and the slice columns.
-        names: Slices.
-        minimum: Members a group needs.
     """
     found: dict[str, str] = {}
     for name in names:
@@ -131,12 +102,6 @@ def readable_slices(
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Return the slices to read, and notes about those that cannot be.
 
-    Args:
-        frame: [N] requests.
-        names: Slices asked for.
-        minimum: Members a group needs.
-        strict: Raise instead of noting.
-
     Raises:
         UnknownNameError: A name is no slice.
         StateError: `strict`, and a slice has too few members everywhere; names the minimum and every such slice.
@@ -149,7 +114,7 @@ def readable_slices(
     return tuple(name for name in known if name not in unread), tuple(unread.values())
 
 
-def _joined(frame: pl.DataFrame, tables: EvaluationTables) -> npt.NDArray[np.float64]:
+def _joined(frame: pl.DataFrame, tables: EvaluationTables) -> Floats64:
     first = tables.interactions.group_by("member_id").agg(pl.col("event_at").min().alias("first"))
     joined = (
         frame.select("member_id")
@@ -158,9 +123,3 @@ def _joined(frame: pl.DataFrame, tables: EvaluationTables) -> npt.NDArray[np.flo
         .select(pl.coalesce("joined_at", "first").dt.epoch("us").cast(pl.Float64).fill_null(float("nan")))
     )
     return joined.to_series().to_numpy()
-
-
-def _bands(days: npt.NDArray[np.float64], bands: tuple[tuple[int, str], ...], above: str) -> npt.NDArray[np.object_]:
-    names = np.array([name for _, name in bands] + [above], dtype=object)
-    found = names[np.searchsorted([limit for limit, _ in bands], days, side="right").clip(max=len(bands))]
-    return np.where(np.isnan(days), UNKNOWN_BAND, found)

@@ -12,60 +12,44 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
-import numpy.typing as npt
 from sklearn.ensemble import HistGradientBoostingRegressor
 from sklearn.linear_model import Ridge
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from playbill.arrays import Floats64, Indices, Mask
+from playbill.arrays import Floats32, Floats64, Indices, Mask
 from playbill.errors import ConfigError, StateError
 
 DirectKind = Literal["ridge", "boosted"]
 
 FOLDS = 3
-_PRIOR = 20.0
-"""Rows that a mean is pulled to the overall mean by."""
+_PRIOR = 20.0  # rows that a mean is pulled to the overall mean by
 _CELLS_AT_ONCE = 2_000_000
 _MOST_BOOSTED_CELLS = 60_000_000
 
 
 @dataclass(frozen=True)
 class DirectLog:
-    """What a direct model learns from.
+    """What a direct model learns from."""
 
-    Args:
-        members: [S] member of each slate, dense codes.
-        groups: [S] code of the request's group, such as its country; dense from 0.
-        scores: [S, T] the target model's scores.
-        candidates: [S, T].
-        slates: [n] slate of each row.
-        positions: [n] place of each row.
-        titles: [n] title column of each row; -1 = not in the catalogue, and then not learned from.
-        reward: [n].
-    """
-
-    members: Indices
-    groups: Indices
-    scores: Floats64
-    candidates: Mask
-    slates: Indices
-    positions: Indices
-    titles: Indices
-    reward: Floats64
+    members: Indices  # [S] member of each slate, dense codes
+    groups: Indices  # [S] code of the request's group, such as its country; dense from 0
+    scores: Floats64  # [S, T] the target model's scores
+    candidates: Mask  # [S, T]
+    slates: Indices  # [n] slate of each row
+    positions: Indices  # [n] place of each row
+    titles: Indices  # [n] title column of each row; -1 = not in the catalogue, and then not learned from
+    reward: Floats64  # [n]
 
 
 @dataclass(frozen=True)
 class DirectModel:
-    """What was learned.
+    """What was learned: `quality` [S, T] is each title's mean reward, `factor` [K] what a place multiplies it by.
 
-    Args:
-        quality: [S, T] mean reward of each title for each slate, before its place counts.
-        factor: [K] what a place multiplies it by.
-        fit: Share of the rewards' variance that held-out predictions explain (R squared); may be negative.
+    `fit` is the share of the rewards' variance that held-out predictions explain (R squared); it may be negative.
     """
 
-    quality: npt.NDArray[np.float32]
+    quality: Floats32
     factor: Floats64
     fit: float
 
@@ -81,12 +65,6 @@ def fit_direct(log: DirectLog, kind: DirectKind = "ridge", *, folds: int = FOLDS
     Features: the title's mean reward and number of rows, the group's mean reward, and the target model's score
     against the request's other candidates, all from the rows of other folds. `ridge` is linear in them and fast;
     `boosted` is gradient-boosted trees, for at most 60 million slate x title cells.
-
-    Args:
-        log: Logged rows with rewards.
-        kind: Which learner.
-        folds: Parts the members are split into, at least 2.
-        seed: Of the split.
 
     Raises:
         ConfigError: An unknown kind, fewer than two folds, or more cells than trees can predict.
@@ -115,11 +93,11 @@ def fit_direct(log: DirectLog, kind: DirectKind = "ridge", *, folds: int = FOLDS
 def _predict_fold(
     log: DirectLog,
     kind: DirectKind,
-    standard: npt.NDArray[np.float32],
+    standard: Floats32,
     factor: Floats64,
     fold: Indices,
     held: int,
-    quality: npt.NDArray[np.float32],
+    quality: Floats32,
     seed: int,
 ) -> None:
     """Fit on every other fold and write the held one's [S, T] predictions into `quality`."""
@@ -152,7 +130,7 @@ class _Means:
         title, seen = _smoothed(titles, reward, log.scores.shape[1], overall)
         return cls(title, np.log1p(seen), _smoothed(log.groups[slates], reward, groups, overall)[0])
 
-    def features(self, standard: npt.NDArray[np.float32], groups: Indices, titles: Indices) -> Floats64:
+    def features(self, standard: Floats32, groups: Indices, titles: Indices) -> Floats64:
         """Return [n, F]."""
         title = self.title[titles]
         return np.stack([title, self.seen[titles], self.group[groups], standard, standard * title], axis=1)
@@ -171,19 +149,17 @@ def _place_factor(log: DirectLog) -> Floats64:
     if overall == 0.0:
         return np.ones(places)
     means, _ = _smoothed(log.positions, log.reward, places, overall)
-    # A mean of the other sign would turn predictions round; such a place is taken as worth nothing.
+    # A mean of the other sign would turn predictions round; such a place is taken as worth nothing
     return np.maximum(means / overall, 0.0)
 
 
-def _standardised(scores: Floats64, candidates: Mask) -> npt.NDArray[np.float32]:
+def _standardised(scores: Floats64, candidates: Mask) -> Floats32:
     """[S, T] scores minus the mean of the request's candidates, over their spread, cut at six spreads."""
     count = np.maximum(candidates.sum(axis=1, keepdims=True), 1)
     kept = np.where(candidates, scores, 0.0)
     mean = kept.sum(axis=1, keepdims=True) / count
     spread = np.sqrt(np.where(candidates, (scores - mean) ** 2, 0.0).sum(axis=1, keepdims=True) / count)
-    standard: npt.NDArray[np.float32] = np.clip((scores - mean) / np.maximum(spread, 1e-9), -6.0, 6.0).astype(
-        np.float32
-    )
+    standard: Floats32 = np.clip((scores - mean) / np.maximum(spread, 1e-9), -6.0, 6.0).astype(np.float32)
     return standard
 
 

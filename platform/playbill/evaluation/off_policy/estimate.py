@@ -12,81 +12,59 @@ from playbill.arrays import Floats64, Indices
 from playbill.definitions.specs.measures import ESTIMATORS
 from playbill.errors import DataError, EffectiveSampleError, OverlapError, Problem
 from playbill.evaluation.off_policy.terms import ROUNDING, Chain, OffPolicyData, Terms
-from playbill.metrics.bootstrap import DEFAULT_LEVEL, DEFAULT_RESAMPLES, MemberBootstrap
+from playbill.metrics.bootstrap import DEFAULT_LEVEL, DEFAULT_RESAMPLES, Interval, MemberBootstrap
 
-DEFAULT_FLOOR = 100.0
-"""Effective rows (or slates) under which no estimate is given."""
+DEFAULT_FLOOR = 100.0  # effective rows (or slates) under which no estimate is given
 
-DEFAULT_COVERAGE = 0.8
-"""Share of the target policy that a log must have tried."""
+DEFAULT_COVERAGE = 0.8  # share of the target policy that a log must have tried
 
-_SURE = 4.0
-"""Standard errors by which a mean weight must lie outside before it is held against a log."""
-_HIGHEST = 1.01
-"""Mean weight that rounded propensities may have."""
+_SURE = 4.0  # standard errors by which a mean weight must lie outside before it is held against a log
+_HIGHEST = 1.01  # mean weight that rounded propensities may have
 
 IntervalKind = Literal["bootstrap", "normal"]
 
 
 @dataclass(frozen=True)
 class Rules:
-    """How estimates are judged.
+    """How estimates are judged."""
 
-    Args:
-        floor: Smallest effective sample size; 0 = never refuse (for studies only).
-        coverage: Smallest share of the target policy's probability on what the log could show; 0 = never refuse, and
-            never doubt the propensities (for studies only).
-        interval: `bootstrap` draws members (percentile interval); `normal` is the delta method with members as
-            clusters and Student's t, which costs nothing and is what repeated studies use.
-        level: Share of intervals that hold the truth.
-        resamples: Draws of the bootstrap.
-        seed: Seed of the draws.
-    """
-
-    floor: float = DEFAULT_FLOOR
+    floor: float = DEFAULT_FLOOR  # smallest effective sample size; 0 = never refuse (for studies only)
+    # smallest share of the target policy's probability on what the log could show; 0 = never refuse, and never doubt
+    # the propensities (for studies only)
     coverage: float = DEFAULT_COVERAGE
+    # `bootstrap` draws members (percentile interval); `normal` is the delta method with members as clusters and
+    # Student's t, which costs nothing and is what repeated studies use
     interval: IntervalKind = "bootstrap"
-    level: float = DEFAULT_LEVEL
-    resamples: int = DEFAULT_RESAMPLES
-    seed: int = 0
+    level: float = DEFAULT_LEVEL  # share of intervals that hold the truth
+    resamples: int = DEFAULT_RESAMPLES  # draws of the bootstrap
+    seed: int = 0  # seed of the draws
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """The value of a target policy as estimated from another policy's log.
-
-    Args:
-        estimator: Its registered name.
-        value: Mean reward per row, or per slate for the slate estimators.
-        low: Lower end of the interval.
-        high: Upper end of the interval.
-        level: Share of intervals that hold the truth.
-        effective_sample_size: Units the weighted log is worth (Kish).
-        weight_max: Largest importance weight in use.
-        weight_mean: Mean importance weight; near 1 when the log supports the policy and the propensities are right.
-        coverage: Share of the target policy's probability on titles the logging policy could show. Exact where
-            `OffPolicyData.supported` is given, else the mean weight, at most 1.
-        n: Rows or slates.
-        members: Members behind them.
-        immature: Rows dropped because their reward was not mature.
-        left_out: Share of the target policy's weight that a threshold took out of the log's hands.
-        threshold: Largest weight taken as it is, where the estimator has one.
-    """
+    """The value of a target policy as estimated from another policy's log."""
 
     estimator: str
-    value: float
+    value: float  # mean reward per row, or per slate for the slate estimators
     low: float
     high: float
     level: float
-    effective_sample_size: float
-    weight_max: float
-    weight_mean: float
+    effective_sample_size: float  # units the weighted log is worth (Kish)
+    weight_max: float  # largest importance weight in use
+    weight_mean: float  # mean importance weight; near 1 when the log supports the policy and the propensities are right
+    # Share of the target policy's probability on titles the logging policy could show. Exact where
+    # `OffPolicyData.supported` is given, else the mean weight, at most 1.
     coverage: float
-    n: int
-    members: int
-    immature: int = field(default=0)
-    left_out: float = 0.0
-    threshold: float | None = None
+    n: int  # rows or slates
+    members: int  # members behind them
+    immature: int = field(default=0)  # rows dropped because their reward was not mature
+    left_out: float = 0.0  # share of the target policy's weight that a threshold took out of the log's hands
+    threshold: float | None = None  # largest weight taken as it is, where the estimator has one
+
+    @property
+    def interval(self) -> Interval:
+        """The value with its ends."""
+        return Interval(self.value, self.low, self.high)
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values, for JSON."""
@@ -103,13 +81,8 @@ def estimate(
 ) -> Estimate:
     """Estimate a target policy's value from a log.
 
-    Args:
-        estimator: A name of `ESTIMATORS`, such as `snips` or `slate`.
-        data: Logged rows with both policies' probabilities and rewards.
-        options: The estimator's own options, such as `{"threshold": 10}`.
-        rules: Floor and interval.
-        against_logged: Estimate the *difference* to what the logging policy earned on the same units instead; the two
-            are drawn together, so the interval is that of the paired difference.
+    `options` are the estimator's own, such as `{"threshold": 10}`. With `against_logged` it is the *difference* to what
+    the logging policy earned on the same units; both are drawn together, so the interval is of the paired difference.
 
     Raises:
         UnknownNameError: No such estimator.

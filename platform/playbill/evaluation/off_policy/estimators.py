@@ -20,8 +20,7 @@ from playbill.definitions.specs.measures import ThresholdOptions
 from playbill.errors import DataError, Problem
 from playbill.evaluation.off_policy.terms import Chain, OffPolicyData, Terms, one_column
 
-_TRIED = 25
-"""Thresholds that are tried, at quantiles of the weights."""
+_TRIED = 25  # thresholds that are tried, at quantiles of the weights
 
 
 def direct(data: OffPolicyData, options: None = None) -> Terms:

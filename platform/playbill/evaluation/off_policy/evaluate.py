@@ -3,7 +3,7 @@
 The steps: `logged_slates` reads what a canvas showed and what came of it, `weigh` gives every logged title its
 probability under the model, `off_policy_report` estimates. See docs/guide/off_policy.md for which estimator to trust.
 
-Off-policy evaluation of a trained model: its canvas or rows, and only requests that its training did not see.
+Of a trained model: its canvas or rows, and only requests that its training did not see.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from datetime import datetime
 
 import numpy as np
 
-from playbill.definitions.specs import CandidatesSpec, RowSpec
+from playbill.definitions.specs import RowSpec
 from playbill.definitions.specs.measures import ESTIMATORS
 from playbill.errors import ComparisonError, ConfigError, EffectiveSampleError, OverlapError, UnknownNameError
 from playbill.evaluation.canvases.loaded_version import OpenModel
@@ -155,15 +155,14 @@ def _one(name: str, data: OffPolicyData, rules: Rules) -> Estimated:
         against = estimate(name, data, rules=rules, against_logged=True)
     except (EffectiveSampleError, OverlapError) as error:
         return Estimated(name, None, None, error.effective, str(error))
-    difference = Interval(against.value, against.low, against.high)
-    return Estimated(name, found, difference, found.effective_sample_size)
+    return Estimated(name, found, against.interval, found.effective_sample_size)
 
 
 def _logged(data: OffPolicyData, by_slate: bool, rules: Rules) -> Interval:
     """What the logging policy earned: the same estimators with every weight 1."""
     same = replace(data, target=data.logged, predicted=None, expected=None)
     found = estimate("slate" if by_slate else "ips", same, rules=replace(rules, floor=0.0, coverage=0.0))
-    return Interval(found.value, found.low, found.high)
+    return found.interval
 
 
 def _by_group(
@@ -189,23 +188,16 @@ def _order(row: GroupEstimate) -> tuple[bool, float]:
 
 @dataclass(frozen=True, slots=True)
 class LogOptions:
-    """Which part of a log is weighed.
+    """Which part of a log is weighed."""
 
-    Args:
-        rows: Only these rows of the page. One row that the model knows is judged by its own rule and blend.
-        places: Only the first places of each list; None = all.
-        most: Lists at most, whole members drawn; None = all.
-        since: Only later requests; None = what training held out.
-        without_propensity: `refuse` a log with missing propensities, or `drop` those requests.
-        direct: Direct model for the doubly robust estimators; None = none.
-    """
-
+    # Only these rows of the page. One row that the model knows is judged by its own rule and blend.
     rows: tuple[str, ...] = ()
-    places: int | None = None
-    most: int | None = None
-    since: datetime | None = None
+    places: int | None = None  # only the first places of each list; None = all
+    most: int | None = None  # lists at most, whole members drawn; None = all
+    since: datetime | None = None  # only later requests; None = what training held out
+    # `refuse` a log with missing propensities, or `drop` those requests
     without_propensity: WithoutPropensity = "refuse"
-    direct: DirectKind | None = "ridge"
+    direct: DirectKind | None = "ridge"  # direct model for the doubly robust estimators; None = none
 
 
 def log_context(model: OpenModel, frames: EvaluationTables) -> LogContext:
@@ -225,17 +217,7 @@ def weigh_model(
     *,
     progress: Progress | None = None,
 ) -> ImportanceLog:
-    """Weigh what a canvas showed for a trained model.
-
-    Args:
-        model: The model.
-        scene: See `log_context`.
-        features: The feature door; None = every feature is missing.
-        canvas: A canvas of the model.
-        policy: How scores become what is shown.
-        outcome: What impressions were worth.
-        options: Which part of the log.
-        progress: Called after every chunk of slates.
+    """Weigh what a canvas showed for a trained model; see `log_context` for the scene, and `weigh`.
 
     Raises:
         UnknownNameError: The model does not serve the canvas.
@@ -250,11 +232,8 @@ def weigh_model(
         raise ConfigError(f"canvas '{canvas}' ranks rows; off-policy estimates are about lists of titles")
     scorer = CanvasScorer(model.scorer, model.resolved, canvas, features)
     row = _row(model, wanted.rows)
-    candidates: CandidatesSpec | None = None
-    if row is not None:
-        candidates = row.candidates
-        if row.blend is not None:
-            scorer.canvas = spec.model_copy(update={"blend": row.blend})
+    if row is not None and row.blend is not None:
+        scorer.canvas = spec.model_copy(update={"blend": row.blend})
     logged = logged_slates(
         scene.tables,
         canvas,
@@ -265,15 +244,14 @@ def weigh_model(
         most=wanted.most,
         without_propensity=wanted.without_propensity,
     )
-    name = model.resolved.model.name
     return weigh(
         logged,
         scorer,
         policy,
         scene,
         spec,
-        name=name,
-        candidates=candidates,
+        name=model.resolved.model.name,
+        candidates=None if row is None else row.candidates,
         direct=wanted.direct,
         progress=progress,
     )

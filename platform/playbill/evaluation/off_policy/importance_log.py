@@ -1,10 +1,6 @@
-"""Logged slates and a model -> rows with both policies' probabilities, ready for the estimators.
+"""Logged slates and a model -> rows with both policies' probabilities, and the groups they are read in.
 
 Axis letters: S slates, T titles, K places, n rows.
-
-A log weighed for one model: rows with both policies' probabilities, and the groups they are read in.
-
-Axis letter: n rows.
 """
 
 from __future__ import annotations
@@ -13,10 +9,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-import numpy.typing as npt
 import polars as pl
 
-from playbill.arrays import Floats64, Indices, Mask
+from playbill.arrays import Floats32, Floats64, Indices, Mask
 from playbill.datasets import Request
 from playbill.definitions.specs import CandidatesSpec, CanvasSpec
 from playbill.errors import ComparisonError, ConfigError
@@ -29,24 +24,17 @@ from playbill.evaluation.off_policy.logged_slates import LoggedSlates
 from playbill.evaluation.off_policy.target_policies import TargetPolicy, place_by_place
 from playbill.evaluation.off_policy.terms import OffPolicyData
 
-MOST_CELLS = 400_000_000
-"""Slate x title cells held at once: 2 GB."""
+MOST_CELLS = 400_000_000  # slate x title cells held at once: 2 GB
 _CELLS_AT_ONCE = 4_000_000
 _SLATES_AT_ONCE = 2048
 
 
 @dataclass(frozen=True)
 class LogContext:
-    """What scoring a log needs beside the log.
-
-    Args:
-        tables: The canonical tables.
-        log: All events, with what a member's past is a slice of.
-        catalogue: Titles in column order.
-    """
+    """What scoring a log needs beside the log."""
 
     tables: EvaluationTables
-    log: EventLog
+    log: EventLog  # all events, with what a member's past is a slice of
     catalogue: TitleOrder
 
 
@@ -67,16 +55,8 @@ def weigh(
     A request's history ends before the first event of the request. What the request had shown above a slate is no
     candidate of it. Rows whose reward is not mature are dropped with their slate, and counted.
 
-    Args:
-        logged: What was shown, with propensities and rewards.
-        function: The model's scores on the canvas.
-        policy: How scores become what is shown.
-        scene: Tables, events and titles.
-        canvas: The canvas.
-        name: What the model is called.
-        candidates: What may be shown, where it is not the canvas's own rule: a row's.
-        direct: Direct model for the doubly robust estimators; None = none, and those are not available.
-        progress: Called after every chunk of slates.
+    `policy` makes what is shown of `function`'s scores. `candidates` is what may be shown, where that is not the
+    canvas's own rule but a row's. Without a `direct` model the doubly robust estimators are not available.
 
     Raises:
         ConfigError: More slates than memory holds.
@@ -137,7 +117,7 @@ def _scored(
     candidates: CandidatesSpec | None,
     name: str,
     progress: Progress | None,
-) -> tuple[npt.NDArray[np.float32], Mask]:
+) -> tuple[Floats32, Mask]:
     """Score every slate; [S, T] scores and what may be shown."""
     shown = canvas if candidates is None else canvas.model_copy(update={"candidates": candidates})
     rule = CandidateRule.of(shown, scene.tables, scene.catalogue, scene.log)
@@ -176,7 +156,7 @@ def _requests(logged: LoggedSlates, log: EventLog, part: slice, positions: Indic
 
 
 def _direct(
-    logged: LoggedSlates, titles: Indices, scores: npt.NDArray[np.float32], mask: Mask, kind: DirectKind | None
+    logged: LoggedSlates, titles: Indices, scores: Floats32, mask: Mask, kind: DirectKind | None
 ) -> DirectModel | None:
     if kind is None:
         return None
@@ -188,12 +168,7 @@ def _direct(
 
 
 def _placed(
-    policy: TargetPolicy,
-    logged: LoggedSlates,
-    titles: Indices,
-    scores: npt.NDArray[np.float32],
-    mask: Mask,
-    model: DirectModel | None,
+    policy: TargetPolicy, logged: LoggedSlates, titles: Indices, scores: Floats32, mask: Mask, model: DirectModel | None
 ) -> tuple[Floats64, Floats64 | None]:
     """[n] target probability of each row and the direct model's mean there."""
     places = int(logged.positions.max(initial=0)) + 1
@@ -221,46 +196,30 @@ def _ranges(size: int, step: int) -> Iterator[slice]:
         yield slice(start, min(start + step, size))
 
 
-GROUPS = ("canvas", "country", "device", "row_id")
-"""Columns an estimate may be sliced by."""
+GROUPS = ("canvas", "country", "device", "row_id")  # columns an estimate may be sliced by
 
 
 @dataclass(frozen=True)
 class ImportanceLog:
-    """What a log says about a model's policy.
-
-    Args:
-        model: Name of the model.
-        policy: Name of the target policy made of its scores.
-        outcome: Name of the reward.
-        version: Version id of the reward.
-        data: The rows.
-        groups: [n] slice columns of each row, `GROUPS`.
-        member_ids: [n].
-        outside: Rows whose title the model's canvas could not have shown; their target probability is 0.
-        without_propensity: Slates dropped because a propensity was missing.
-        direct_fit: Share of the rewards' variance that the direct model explains on held-out members; None = no model.
-    """
+    """What a log says about a model's policy, and the reward it is judged by."""
 
     model: str
     policy: str
     outcome: str
     version: str
     data: OffPolicyData
-    groups: pl.DataFrame
-    member_ids: pl.Series
-    outside: int = 0
-    without_propensity: int = 0
+    groups: pl.DataFrame  # [n] slice columns of each row, `GROUPS`
+    member_ids: pl.Series  # [n]
+    outside: int = 0  # rows whose title the model's canvas could not have shown; their target probability is 0
+    without_propensity: int = 0  # slates dropped because a propensity was missing
+    # share of the rewards' variance that the direct model explains on held-out members; None = no model
     direct_fit: float | None = None
 
     def keep(self, rows: Mask) -> ImportanceLog:
         """Return only some rows, whole slates together."""
         kept = pl.Series(rows)
         return replace(
-            self,
-            data=self.data.keep(rows),
-            groups=self.groups.filter(kept),
-            member_ids=self.member_ids.filter(kept),
+            self, data=self.data.keep(rows), groups=self.groups.filter(kept), member_ids=self.member_ids.filter(kept)
         )
 
 
@@ -278,7 +237,7 @@ def combine(logs: Sequence[ImportanceLog]) -> ImportanceLog:
     starts = np.cumsum([0, *(int(log.data.slates.max(initial=-1)) + 1 for log in logs)])
     direct = all(log.data.predicted is not None for log in logs)
 
-    def joined(name: str) -> npt.NDArray[np.float64]:
+    def joined(name: str) -> Floats64:
         return np.concatenate([getattr(log.data, name) for log in logs])
 
     data = OffPolicyData(

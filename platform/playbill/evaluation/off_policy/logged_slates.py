@@ -1,8 +1,6 @@
-"""The logged impressions of a canvas, with what came of them: from canonical tables to slates.
+"""The logged impressions of a canvas as slates, with what came of them: plays, or a reward of the zoo.
 
 Axis letters: S slates, n rows (one shown title each).
-
-What impressions were worth: plays, or a reward of the zoo, known as of the end of the log.
 """
 
 from __future__ import annotations
@@ -34,36 +32,23 @@ _REQUEST = ("member_id", "event_at", "country", "device", "language", "query", "
 
 @dataclass(frozen=True)
 class LoggedSlates:
-    """The slates a canvas was answered with.
-
-    Args:
-        canvas: The canvas.
-        outcome: Name and version of the reward.
-        version: See `Outcome`.
-        frame: [S] one row per slate: request_id, row_id, member_id, at, country, device, language, query,
-            source_title_id and `event_id` of its first impression.
-        slates: [n] slate of each row.
-        positions: [n] place, from 0.
-        title_ids: [n] what was shown.
-        propensity: [n] as logged; NaN where there is none.
-        reward: [n] NaN where it is not mature.
-        matured: [n].
-        above: (slate, title_id) pairs: what the same request had shown before the slate, and could not show again.
-        without_propensity: Slates dropped because a propensity was missing.
-    """
+    """The slates a canvas was answered with."""
 
     canvas: str
-    outcome: str
-    version: str
+    outcome: str  # name and version of the reward
+    version: str  # see `Outcome`
+    # [S] one row per slate: request_id, row_id, member_id, at, country, device, language, query, source_title_id and
+    # `event_id` of its first impression
     frame: pl.DataFrame
     slates: Indices
     positions: Indices
-    title_ids: pl.Series
-    propensity: Floats64
-    reward: Floats64
+    title_ids: pl.Series  # [n] what was shown
+    propensity: Floats64  # [n] as logged; NaN where there is none
+    reward: Floats64  # [n] NaN where it is not mature
     matured: Mask
+    # (slate, title_id) pairs: what the same request had shown before the slate, and could not show again
     above: pl.DataFrame
-    without_propensity: int = 0
+    without_propensity: int = 0  # slates dropped because a propensity was missing
 
     def __len__(self) -> int:
         return self.frame.height
@@ -251,20 +236,13 @@ _PLAYED_WITHIN = timedelta(days=1)
 
 @dataclass(frozen=True)
 class Outcome:
-    """What each impression was worth.
+    """What each impression was worth."""
 
-    Args:
-        name: Such as `long_term`.
-        version: The reward's version id, or a sentence that defines the outcome.
-        values: event_id, value, matured; one row per impression.
-        final_after: How old an impression must be for nothing that came of it to change. Younger ones are dropped
-            whether something came of them or not: dropping only those whose play is not mature would leave mostly
-            impressions without plays.
-    """
-
-    name: str
-    version: str
-    values: pl.DataFrame
+    name: str  # such as `long_term`
+    version: str  # the reward's version id, or a sentence that defines the outcome
+    values: pl.DataFrame  # event_id, value, matured; one row per impression
+    # How old an impression must be for nothing that came of it to change. Younger ones are dropped whether something
+    # came of them or not: dropping only those whose play is not mature would leave mostly impressions without plays.
     final_after: timedelta
 
 
@@ -273,11 +251,7 @@ OutcomeRule = Callable[[EvaluationTables], Outcome]
 
 
 def played_outcome(window: timedelta = timedelta(days=1)) -> OutcomeRule:
-    """Outcome 1 where the title was played in the same request within a window, else 0.
-
-    Args:
-        window: How long after the impression a play counts; younger impressions are not mature.
-    """
+    """Outcome 1 where the title was played in the same request within a window after the impression, else 0."""
     return lambda tables: _played(tables.interactions, tables.end, window)
 
 
@@ -301,10 +275,7 @@ def reward_outcome(
 ) -> OutcomeRule:
     """Outcome = the reward of an impression and of the plays it led to, as known at the tables' end.
 
-    Args:
-        reward: The reward.
-        labels: Its labels by plain name.
-        predictor: Stands in for delayed terms; such rows still count as immature.
+    The predictor stands in for delayed terms; such rows still count as immature.
     """
     names = dict.fromkeys(split_reference(reference)[0] for reference in reward.terms)
     wanted = [labels[name] for name in names if name in labels]

@@ -8,10 +8,9 @@ from typing import Any
 import polars as pl
 
 from playbill.evaluation.off_policy.report import Estimated, OffPolicyReport
-from playbill.evaluation.rendering.grids import Grid
+from playbill.evaluation.rendering.grids import Grid, with_interval, with_sign
 from playbill.evaluation.rendering.html import html_figure, html_page, html_table
 from playbill.evaluation.rendering.plots import figure_with_axes
-from playbill.metrics import Interval
 
 _REFUSED, _ARE_REFUSED = " is refused: ", " are refused: "
 
@@ -39,8 +38,8 @@ def policy_figure(report: OffPolicyReport) -> Any:
     Raises:
         ConfigError: matplotlib is not installed.
     """
-    shown = [(one.estimator, one.estimate) for one in report.estimates if one.estimate is not None]
-    rows = [("logged", report.logged), *((name, Interval(e.value, e.low, e.high)) for name, e in shown)]
+    shown = [(one.estimator, one.estimate.interval) for one in report.estimates if one.estimate is not None]
+    rows = [("logged", report.logged), *shown]
     figure, axes = figure_with_axes(7, 1.2 + 0.35 * len(rows))
     for place, (_, ends) in enumerate(rows):
         axes.plot([ends.low, ends.high], [place, place], color="#4477aa", linewidth=2)
@@ -87,8 +86,8 @@ def _estimators(report: OffPolicyReport) -> Grid:
         f"{report.slates} slates of {report.members} members{dropped}",
         ("estimator", "value", "minus logged", "effective n", "largest weight", "coverage"),
         tuple(_cells(one) for one in report.estimates),
-        f"logged {_ends(report.logged)}; {report.outside} of {report.rows} rows show what the model's canvas could "
-        f"not; reward {report.version}{fit}",
+        f"logged {with_interval(report.logged)}; {report.outside} of {report.rows} rows show what the model's canvas "
+        f"could not; reward {report.version}{fit}",
         next(place for place, one in enumerate(report.estimates) if one.estimator == report.main),
     )
 
@@ -108,8 +107,8 @@ def _cells(one: Estimated) -> tuple[str, ...]:
         return (one.estimator, "refused", "", f"{one.effective_sample_size:.0f}", "", "")
     return (
         one.estimator,
-        _ends(Interval(found.value, found.low, found.high)),
-        _ends(one.difference, "+"),
+        with_interval(found.interval),
+        with_sign(one.difference),
         f"{found.effective_sample_size:.0f} of {found.n}",
         f"{found.weight_max:.3g}",
         f"{found.coverage:.3f}",
@@ -120,18 +119,11 @@ def _numbers(one: Estimated) -> dict[str, Any]:
     found, difference = one.estimate, one.difference
     return {
         "estimator": one.estimator,
-        "value": None if found is None else found.value,
-        "low": None if found is None else found.low,
-        "high": None if found is None else found.high,
-        "minus_logged": None if difference is None else difference.value,
-        "minus_logged_low": None if difference is None else difference.low,
-        "minus_logged_high": None if difference is None else difference.high,
+        **{name: getattr(found, name, None) for name in ("value", "low", "high")},
+        "minus_logged": getattr(difference, "value", None),
+        "minus_logged_low": getattr(difference, "low", None),
+        "minus_logged_high": getattr(difference, "high", None),
         "effective_sample_size": one.effective_sample_size,
-        "weight_max": None if found is None else found.weight_max,
-        "coverage": None if found is None else found.coverage,
+        **{name: getattr(found, name, None) for name in ("weight_max", "coverage")},
         "refused": one.refused,
     }
-
-
-def _ends(interval: Interval, sign: str = "") -> str:
-    return f"{interval.value:{sign}.4f} [{interval.low:{sign}.4f}, {interval.high:{sign}.4f}]"

@@ -9,6 +9,7 @@ from typing import Any
 from playbill.definitions.specs.measures import LOGGED
 from playbill.errors import IntegrityError
 from playbill.evaluation.off_policy.estimate import Estimate
+from playbill.evaluation.report import flat_interval
 from playbill.metrics import Interval
 
 FORMAT = 1
@@ -16,85 +17,48 @@ FORMAT = 1
 
 @dataclass(frozen=True)
 class Estimated:
-    """One estimator on one group of rows: an estimate with its difference to the log, or why it was refused.
-
-    Args:
-        estimator: Its name.
-        estimate: What the model's policy would have earned; None = refused.
-        difference: That minus what was earned, paired.
-        effective_sample_size: What the weighted log is worth, also where that is too little.
-        refused: Why there is no estimate; empty = there is one.
-    """
+    """One estimator on one group of rows: an estimate with its difference to the log, or why it was refused."""
 
     estimator: str
-    estimate: Estimate | None
-    difference: Interval | None
-    effective_sample_size: float
-    refused: str = ""
+    estimate: Estimate | None  # what the model's policy would have earned; None = refused
+    difference: Interval | None  # that minus what was earned, paired
+    effective_sample_size: float  # what the weighted log is worth, also where that is too little
+    refused: str = ""  # why there is no estimate; empty = there is one
 
 
 @dataclass(frozen=True)
 class GroupEstimate:
-    """The report's main estimator in one group.
-
-    Args:
-        slice: Such as `country`.
-        group: Such as `DE`.
-        members: Members in it.
-        logged: What was earned there.
-        estimated: The estimate, or why not.
-    """
+    """The report's main estimator in one group."""
 
     slice: str
     group: str
     members: int
-    logged: Interval
-    estimated: Estimated
+    logged: Interval  # what was earned there
+    estimated: Estimated  # the estimate, or why not
 
 
 @dataclass(frozen=True)
 class OffPolicyReport:
-    """What a model's policy would have earned, estimated from another policy's log.
-
-    Args:
-        model: Name of the model.
-        policy: How its scores become what is shown.
-        canvases: Canvases of the log.
-        outcome: Name of the reward.
-        version: Version id of the reward.
-        unit: `slate`, or `title shown`: what a value is a mean over.
-        main: The estimator that slices are read by.
-        slates: Slates weighed.
-        rows: Titles shown in them.
-        members: Members behind them.
-        immature: Rows dropped because their reward was not mature.
-        without_propensity: Slates dropped because a propensity was missing.
-        outside: Rows whose title the model's canvas could not have shown.
-        direct_fit: R squared of the direct model on held-out members; None = none was fitted.
-        floor: Effective sample size under which nothing is estimated.
-        logged: What the logging policy earned, with its interval.
-        estimates: Every estimator asked for.
-        groups: Lowest difference first; refused ones last.
-    """
+    """What a model's policy would have earned, estimated from another policy's log."""
 
     model: str
-    policy: str
-    canvases: tuple[str, ...]
-    outcome: str
-    version: str
-    unit: str
-    main: str
-    slates: int
+    policy: str  # how the model's scores become what is shown
+    canvases: tuple[str, ...]  # canvases of the log
+    outcome: str  # name of the reward
+    version: str  # version id of the reward
+    unit: str  # `slate`, or `title shown`: what a value is a mean over
+    main: str  # the estimator that slices are read by
+    slates: int  # slates weighed, with their `rows` (titles shown) and the `members` behind them
     rows: int
     members: int
-    immature: int
-    without_propensity: int
-    outside: int
-    direct_fit: float | None
-    floor: float
-    logged: Interval
+    immature: int  # rows dropped because their reward was not mature
+    without_propensity: int  # slates dropped because a propensity was missing
+    outside: int  # rows whose title the model's canvas could not have shown
+    direct_fit: float | None  # R squared of the direct model on held-out members; None = none was fitted
+    floor: float  # effective sample size under which nothing is estimated
+    logged: Interval  # what the logging policy earned, with its interval
     estimates: tuple[Estimated, ...]
-    groups: tuple[GroupEstimate, ...]
+    groups: tuple[GroupEstimate, ...]  # lowest difference first; refused ones last
 
     def of(self, estimator: str) -> Estimated:
         """Return one estimator's result.
@@ -102,10 +66,7 @@ class OffPolicyReport:
         Raises:
             KeyError: It was not asked for.
         """
-        for found in self.estimates:
-            if found.estimator == estimator:
-                return found
-        raise KeyError(estimator)
+        return {found.estimator: found for found in self.estimates}[estimator]
 
     def to_json(self) -> str:
         """Return everything as JSON that `from_json` reads back."""
@@ -157,8 +118,8 @@ class OffPolicyReport:
             name = f"{'+'.join(self.canvases)}/{one.estimator}/reward={self.outcome}"
             found[f"{name}/effective_sample_size"] = one.effective_sample_size
             if one.estimate is not None and one.difference is not None:
-                found |= _flat(name, Interval(one.estimate.value, one.estimate.low, one.estimate.high))
-                found |= _flat(f"{name}/minus={LOGGED}", one.difference)
+                found |= flat_interval(name, one.estimate.interval)
+                found |= flat_interval(f"{name}/minus={LOGGED}", one.difference)
         return found
 
 
@@ -169,9 +130,5 @@ def _estimated(content: dict[str, Any]) -> Estimated:
 
 
 def _group(content: dict[str, Any]) -> GroupEstimate:
-    made = {"logged": Interval(*content["logged"]), "estimated": _estimated(content["estimated"])}
-    return GroupEstimate(**{**content, **made})
-
-
-def _flat(name: str, interval: Interval) -> dict[str, float]:
-    return {name: interval.value, f"{name}/low": interval.low, f"{name}/high": interval.high}
+    content["logged"], content["estimated"] = Interval(*content["logged"]), _estimated(content["estimated"])
+    return GroupEstimate(**content)

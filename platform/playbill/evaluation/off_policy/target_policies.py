@@ -21,22 +21,16 @@ class TargetPolicy(Protocol):
     @property
     def name(self) -> str:
         """What reports call it."""
-        ...
 
     def distribution(self, scores: Floats64, left: Mask) -> Floats64:
         """Return [S, T] probabilities over the candidates that are left; rows add up to 1, or to 0 where none is."""
-        ...
 
 
 @dataclass(frozen=True)
 class SoftmaxPolicy:
-    """Draws each place from a softmax of the scores over what is left (Plackett and Luce).
+    """Draws each place from a softmax of the scores over what is left (Plackett and Luce)."""
 
-    Args:
-        temperature: In units of the scores; towards 0 it always shows the best, large values show anything.
-    """
-
-    temperature: float = 1.0
+    temperature: float = 1.0  # in units of the scores; towards 0 it always shows the best, large values show anything
 
     def __post_init__(self) -> None:
         if not 0.0 < self.temperature < float("inf"):
@@ -57,11 +51,7 @@ class SoftmaxPolicy:
 
 @dataclass(frozen=True)
 class TopPolicy:
-    """Shows the best title left with probability 1 - epsilon, else any of those left.
-
-    Args:
-        epsilon: Share of places that explore evenly; 0 = always the best.
-    """
+    """Shows the best title left with probability 1 - epsilon, else any of those left."""
 
     epsilon: float = 0.0
 
@@ -85,12 +75,7 @@ class TopPolicy:
 
 
 class Placed(NamedTuple):
-    """What a target policy makes of logged slates.
-
-    Args:
-        probability: [S, K] chance of the logged title at its place given the ones above; 0 in empty places.
-        expected: [S, K] the direct model's mean under the policy at each place, given the ones above.
-    """
+    """[S, K] chance of each logged title given those above, 0 if empty, and the direct model's mean at its place."""
 
     probability: Floats64
     expected: Floats64 | None
@@ -104,9 +89,7 @@ def place_by_place(
     quality: Floats64 | None = None,
     factor: Floats64 | None = None,
 ) -> Placed:
-    """Walk down logged slates and ask a policy about every place.
-
-    Time O(S T K), extra memory O(S T).
+    """Walk down logged slates and ask a policy about every place. Time O(S T K), extra memory O(S T).
 
     Args:
         policy: The target policy.

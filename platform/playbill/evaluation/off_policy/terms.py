@@ -16,38 +16,27 @@ import numpy as np
 from playbill.arrays import Floats64, Indices, Mask
 from playbill.errors import DataError, Problem
 
-ROUNDING = 1e-6
-"""How far above 1 a probability may lie: float32 sums."""
+ROUNDING = 1e-6  # how far above 1 a probability may lie: float32 sums
 
 
 @dataclass(frozen=True)
 class OffPolicyData:
-    """Logged rows, as a struct of arrays.
+    """Logged rows, as a struct of arrays."""
 
-    Args:
-        members: [n] member of each row, dense codes from 0. Intervals draw members.
-        slates: [n] slate (one request's list) of each row, any integer codes.
-        positions: [n] place in the slate, counted from 0.
-        logged: [n] propensity of the shown title under the logging policy, given the places before; in (0, 1].
-        target: [n] probability of the same title under the target policy, given the same places before; in [0, 1].
-        reward: [n] reward of the shown title; NaN only where it is not mature yet (see `without_immature`).
-        predicted: [n] direct model's reward of the shown title; only the doubly robust estimators read it.
-        expected: [n] direct model's mean reward under the target policy there, sum_a pi(a) q(a).
-        supported: [n] share of the target policy's probability that lies on titles the logging policy could show;
-            None = not known, and then estimated by the mean weight.
-        immature: Rows that were dropped because their reward was not mature.
-    """
-
-    members: Indices
-    slates: Indices
-    positions: Indices
-    logged: Floats64
+    members: Indices  # [n] member of each row, dense codes from 0. Intervals draw members.
+    slates: Indices  # [n] slate (one request's list) of each row, any integer codes
+    positions: Indices  # [n] place in the slate, counted from 0
+    logged: Floats64  # [n] propensity of the shown title under the logging policy, given the places before; in (0, 1]
+    # [n] probability of the same title under the target policy, given the same places before; in [0, 1]
     target: Floats64
-    reward: Floats64
+    reward: Floats64  # [n] reward of the shown title; NaN only where it is not mature yet (see `without_immature`)
+    # [n] direct model's reward of the shown title; only the doubly robust estimators read it
     predicted: Floats64 | None = None
-    expected: Floats64 | None = None
+    expected: Floats64 | None = None  # [n] direct model's mean reward under the target policy there, sum_a pi(a) q(a)
+    # [n] share of the target policy's probability that lies on titles the logging policy could show; None = not known,
+    # and then estimated by the mean weight.
     supported: Floats64 | None = None
-    immature: int = 0
+    immature: int = 0  # rows that were dropped because their reward was not mature
 
     def __len__(self) -> int:
         return int(self.reward.size)
@@ -59,11 +48,7 @@ class OffPolicyData:
         return ratio
 
     def keep(self, rows: Mask) -> OffPolicyData:
-        """Return only some rows, members coded densely again.
-
-        Args:
-            rows: [n] which rows stay. Keep whole slates together.
-        """
+        """Return only some rows ([n], whole slates together), members coded densely again."""
         arrays: dict[str, Any] = {
             name: value[rows] for name, value in vars(self).items() if isinstance(value, np.ndarray)
         }
@@ -76,9 +61,6 @@ class OffPolicyData:
         An immature reward is unknown, never zero: counting it as zero would punish new titles and late requests. What
         is mature must depend on a row's age alone, never on what came of it, or the rows that stay are not those of
         the policy.
-
-        Args:
-            matured: [n] whether a row's reward is final.
         """
         _, slate = np.unique(self.slates, return_inverse=True)
         young = np.bincount(slate, weights=~matured) > 0.0
@@ -86,10 +68,7 @@ class OffPolicyData:
         return replace(self.keep(kept), immature=self.immature + int((~kept).sum()))
 
     def check(self, *, direct: bool = False) -> None:
-        """Report everything that makes the rows unusable, with counts and first rows.
-
-        Args:
-            direct: Whether the direct model's columns are needed too.
+        """Report everything that makes the rows unusable, with `direct` the direct model's columns too.
 
         Raises:
             DataError: There are no rows; a propensity is missing, not above 0 or above 1; a probability lies outside
@@ -150,9 +129,7 @@ def _problem(where: str, bad: Mask, what: str, hint: str) -> Problem | None:
 class Chain(NamedTuple):
     """How far units get, as self-normalised shares: reach_c = prod_{j<=c} sum_u steps_uj / sum_u starts_uj.
 
-    Args:
-        steps: [U, C] weight of units that got to each column.
-        starts: [U, C] weight of units that got to the column before.
+    Weights are [U, C]: `steps` of units that got to each column, `starts` of those that got to the column before.
     """
 
     steps: Floats64
@@ -160,31 +137,18 @@ class Chain(NamedTuple):
 
 
 class Terms(NamedTuple):
-    """What an estimator makes of the log: value = sum_c scale_c reach_c (sum_u numerators_uc / sum_u denominators_uc).
+    """Sums of an estimator: value = sum_c scale_c reach_c (sum_u numerators_uc / sum_u denominators_uc)."""
 
-    Args:
-        numerators: [U, C].
-        denominators: [U, C]; ones for a plain mean, the weights for a self-normalised one.
-        scale: [C] sign and size with which a column counts.
-        members: [U] member of each unit.
-        weights: [U, C] importance weights as they are used; 0 where a unit lacks the column.
-        importance: [C] share of the value each column carries; weighs the columns' effective sizes.
-        left_out: Share of the target policy's weight that a threshold took away from the log.
-        threshold: The largest weight taken, where there is one.
-        by_slate: Whether units are slates, in ascending order of their codes; else rows.
-        chain: Where reach_c is not 1.
-    """
-
-    numerators: Floats64
-    denominators: Floats64
-    scale: Floats64
-    members: Indices
-    weights: Floats64
-    importance: Floats64
-    left_out: float = 0.0
-    threshold: float | None = None
-    by_slate: bool = False
-    chain: Chain | None = None
+    numerators: Floats64  # [U, C]
+    denominators: Floats64  # [U, C]; ones for a plain mean, the weights for a self-normalised one
+    scale: Floats64  # [C] sign and size with which a column counts
+    members: Indices  # [U] member of each unit
+    weights: Floats64  # [U, C] importance weights as they are used; 0 where a unit lacks the column
+    importance: Floats64  # [C] share of the value each column carries; weighs the columns' effective sizes
+    left_out: float = 0.0  # share of the target policy's weight that a threshold took away from the log
+    threshold: float | None = None  # the largest weight taken, where there is one
+    by_slate: bool = False  # whether units are slates, in ascending order of their codes; else rows
+    chain: Chain | None = None  # where reach_c is not 1
 
     def sums(self) -> Floats64:
         """Return [U, P] every column whose sums decide the value, for `of_sums`."""
@@ -234,14 +198,7 @@ def ratio(above: Floats64, below: Floats64) -> Floats64:
 
 
 def one_column(data: OffPolicyData, numerators: Floats64, denominators: Floats64 | None, weights: Floats64) -> Terms:
-    """Make the terms of an estimator whose units are rows.
-
-    Args:
-        data: The rows.
-        numerators: [n].
-        denominators: [n]; None = a plain mean over rows.
-        weights: [n] as they are used.
-    """
+    """Make the terms of an estimator whose units are rows, from [n] arrays; no denominators = a plain mean."""
     below = np.ones(len(data)) if denominators is None else denominators
     one = np.ones(1)
     return Terms(numerators[:, None], below[:, None], one, data.members, weights[:, None], one)

@@ -1,7 +1,4 @@
-"""A report as plain grids of text, which the terminal and the HTML page show alike.
-
-A report as rich tables.
-"""
+"""A report as plain grids of text, which the terminal (as rich tables) and the HTML page show alike."""
 
 from __future__ import annotations
 
@@ -18,25 +15,14 @@ from playbill.metrics import Interval
 
 SLICE_ROWS = 12
 WINDOW_ROWS = 12
-MAIN = ("hr", "ndcg", "mrr", "coverage")
-"""Metrics of the first table; all others come in one of their own."""
-NOT_AHEAD = "!"
-"""Marks a canvas where the model is not ahead of a baseline."""
-FACTORISATION = ("ials", "ease")
-"""Baselines that stand for matrix factorisation, the better known first."""
+MAIN = ("hr", "ndcg", "mrr", "coverage")  # metrics of the first table; all others come in one of their own
+NOT_AHEAD = "!"  # marks a canvas where the model is not ahead of a baseline
+FACTORISATION = ("ials", "ease")  # baselines that stand for matrix factorisation, the better known first
 
 
 @dataclass(frozen=True)
 class Grid:
-    """A table of text.
-
-    Args:
-        title: Above it.
-        columns: Headings; all but the first are set to the right.
-        rows: A cell per column.
-        caption: Below it.
-        strong: Index of the row to set in bold, -1 = none.
-    """
+    """A table of text; all columns but the first are set to the right, row `strong` in bold (-1 = none)."""
 
     title: str
     columns: tuple[str, ...]
@@ -46,12 +32,7 @@ class Grid:
 
 
 def grids(report: EvaluationReport, slice_rows: int = SLICE_ROWS) -> list[Grid]:
-    """Return a report's tables: results, differences, slices worst first, other metrics, heads, windows.
-
-    Args:
-        report: What to show.
-        slice_rows: Slices at most; the small ones are only counted.
-    """
+    """Return a report's tables: results, differences, some slices, worst first, other metrics, heads, windows."""
     found = [_results(report)]
     if report.differences:
         found.append(_differences(report))
@@ -176,11 +157,7 @@ def _standing(report: EvaluationReport) -> Iterator[str]:
 
 
 def summary_grid(reports: Sequence[EvaluationReport]) -> Grid:
-    """Return one line for each canvas: the model, its baselines and the ceiling on the main metric.
-
-    Args:
-        reports: Of one model; one at least.
-    """
+    """Return one line for each canvas of a model: it, its baselines and the ceiling on the main metric."""
     baselines = tuple(dict.fromkeys(row.name for report in reports for row in report.baselines))
     truth = any(report.ceiling is not None for report in reports)
     rows = tuple(_summary_row(report, baselines, truth) for report in reports)
@@ -331,12 +308,7 @@ def _of(metric: str) -> str:
 
 
 def tables(report: EvaluationReport, slice_rows: int = SLICE_ROWS) -> list[Table]:
-    """Return the model with its baselines, the differences, the slices, worst first, and what else was measured.
-
-    Args:
-        report: What to show.
-        slice_rows: Slices at most; the small ones are only counted.
-    """
+    """Return the model with its baselines, the differences, the slices, worst first, and what else was measured."""
     return [grid_table(grid) for grid in grids(report, slice_rows)]
 
 

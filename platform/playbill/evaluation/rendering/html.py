@@ -66,12 +66,7 @@ def html_report(
 
 
 def html_page(title: str, body: Sequence[str]) -> str:
-    """Put parts of a body together as one page that stands alone.
-
-    Args:
-        title: Of the window.
-        body: Parts in order, already escaped.
-    """
+    """Put parts of a body, already escaped, together as one page that stands alone."""
     head = f'<meta charset="utf-8"><title>{escape(title)}</title><style>{_STYLE}</style>'
     return f'<!doctype html>\n<html lang="en"><head>{head}</head>\n<body>\n' + "\n".join(body) + "\n</body></html>\n"
 

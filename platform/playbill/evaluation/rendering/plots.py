@@ -20,11 +20,7 @@ _OTHERS = ("#ee7733", "#228833", "#999999", "#ccbb44", "#66ccee", "#aa3377")
 
 
 def plots(report: EvaluationReport, folder: Path) -> list[Path]:
-    """Draw a report as PNG files.
-
-    Args:
-        report: What to draw.
-        folder: Where to; made when missing.
+    """Draw a report as PNG files in a folder, which is made when missing.
 
     Returns:
         The files: `CANVAS_baselines.png`, `CANVAS_SLICE.png` for each slice with a group large enough,

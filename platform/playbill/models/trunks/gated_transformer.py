@@ -3,15 +3,9 @@
 Pre-norm blocks with three cheap additions, all neutral at the start: a learned attention bias per head and
 distance (T5, arXiv 1910.10683), a short causal mixing of queries, keys and values (Primer, arXiv 2109.08668), and
 a gate per head on what attention hears (Gated Attention, arXiv 2505.06708).
-Axis letters: B members, L tokens, D width, H attention heads.
-
-Causal attention with a learned bias per head and distance.
-
-On a CPU plain batched products are used: the fused kernel's bfloat16 backward is several times slower there.
-On an accelerator the fused kernel is.
-Axis letters: B members, H heads, L tokens, D width, S places.
-
-Dropout whose masks are cheap on a CPU: eight keep-or-drop decisions from every 64 random bits.
+Attention runs as plain batched products on a CPU, where the fused kernel's bfloat16 backward is several times slower,
+and as the fused kernel on an accelerator.
+Axis letters: B members, L tokens, D width, H attention heads, S places.
 """
 
 from __future__ import annotations
@@ -29,7 +23,10 @@ _LOWEST = -(2**63)
 
 
 class Dropout(nn.Module):
-    """Zero a share `p` of entries in training, rounded to 1/256, and scale up the others."""
+    """Zero a share `p` of entries in training, rounded to 1/256, and scale up the others.
+
+    On a CPU masks are cheap: eight keep-or-drop decisions from every 64 random bits.
+    """
 
     def __init__(self, p: float) -> None:
         super().__init__()
@@ -53,15 +50,9 @@ def byte_mask(x: Tensor, dropped: int) -> Tensor:
 
 
 def causal_attention(qkv_BLE: Tensor, distance_HL: Tensor, heads: int) -> Tensor:
-    """Attend to the same and earlier positions.
+    """Attend to the same and earlier positions: [B, L, 3D] queries, keys and values side by side -> [B, L, D].
 
-    Args:
-        qkv_BLE: [B, L, 3D] queries, keys and values side by side.
-        distance_HL: [H, at least L] bias of every head for looking 0, 1, 2 ... positions back.
-        heads: H.
-
-    Returns:
-        [B, L, D].
+    `distance_HL` is each head's bias for looking 0, 1, 2 ... positions back, at least L of them.
     """
     batch, length, _ = qkv_BLE.shape
     q, k, v = qkv_BLE.view(batch, length, 3, heads, -1).permute(2, 0, 3, 1, 4)
@@ -71,15 +62,7 @@ def causal_attention(qkv_BLE: Tensor, distance_HL: Tensor, heads: int) -> Tensor
 
 
 def attention_at(qkv_BLE: Tensor, distance_HL: Tensor, heads: int, member_S: Tensor, place_S: Tensor) -> Tensor:
-    """Return [S, D] what `causal_attention` returns at some places.
-
-    Args:
-        qkv_BLE: [B, L, 3D].
-        distance_HL: [H, at least L].
-        heads: H.
-        member_S: [S] row of each place.
-        place_S: [S] position of each place.
-    """
+    """Return [S, D] what `causal_attention` returns at some places: rows `member_S`, positions `place_S`."""
     batch, length, _ = qkv_BLE.shape
     q, k, v = qkv_BLE.view(batch, length, 3, heads, -1).permute(2, 0, 3, 1, 4)
     back_SL = place_S.unsqueeze(1) - torch.arange(length, device=q.device)
@@ -106,8 +89,7 @@ def _fused(q: Tensor, k: Tensor, v: Tensor, bias: Tensor) -> Tensor:
     return F.scaled_dot_product_attention(q, k, v, attn_mask=bias)
 
 
-MIX = 2
-"""How many earlier states queries, keys and values read."""
+MIX = 2  # how many earlier states queries, keys and values read
 
 
 class GatedTransformer(nn.Module):
@@ -117,7 +99,7 @@ class GatedTransformer(nn.Module):
         super().__init__()
         trunk = config.trunk
         self.dropout = Dropout(trunk.dropout)
-        self.blocks = nn.ModuleList(Block(config) for _ in range(trunk.layers))
+        self.blocks = nn.ModuleList(GatedBlock(config) for _ in range(trunk.layers))
         self.norm = nn.LayerNorm(trunk.dim)
 
     def forward(self, tokens_BLD: Tensor) -> Tensor:
@@ -129,13 +111,7 @@ class GatedTransformer(nn.Module):
         return last
 
     def at(self, tokens_BLD: Tensor, member_S: Tensor, place_S: Tensor) -> Tensor:
-        """Return [S, D] what `forward` returns at some places: the last block is computed there alone.
-
-        Args:
-            tokens_BLD: [B, L, D].
-            member_S: [S] row of each.
-            place_S: [S] position of each.
-        """
+        """Return [S, D] what `forward` returns at some places: the last block is computed there alone."""
         state_BLD = tokens_BLD
         for block in self.blocks[:-1]:
             state_BLD = block(state_BLD)
@@ -149,10 +125,9 @@ class ReadsAt(Protocol):
 
     def at(self, tokens_BLD: Tensor, member_S: Tensor, place_S: Tensor) -> Tensor:
         """Return [S, D] states; see `GatedTransformer.at`."""
-        ...
 
 
-class Block(nn.Module):
+class GatedBlock(nn.Module):
     """Gated attention and feed-forward, each behind a norm and beside a residual."""
 
     def __init__(self, config: NetworkConfig) -> None:
@@ -200,12 +175,7 @@ class Block(nn.Module):
 
 
 def mix_back(x_BLE: Tensor, mix: Tensor) -> Tensor:
-    """Add to each position learned multiples, per channel, of the positions before it.
-
-    Args:
-        x_BLE: [B, L, E].
-        mix: [steps, E]; row s multiplies the position s + 1 steps back.
-    """
+    """Add to each position learned multiples, per channel, of those before it: row s of `mix` for s + 1 steps back."""
     mixed: Tensor = _MixBack.apply(x_BLE, mix.to(x_BLE.dtype))  # type: ignore[no-untyped-call]
     return mixed
 

@@ -16,20 +16,19 @@ neighbours are. Axis letters: N requests, T titles and the padding row.
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Collection
 from copy import copy
 from functools import cached_property
 from threading import Lock
 
 import numpy as np
-import numpy.typing as npt
 import polars as pl
 import torch
+from cachetools import FIFOCache
 from scipy import sparse
 from torch import Tensor
 
-from playbill.arrays import Floats32
+from playbill.arrays import Floats32, Ints64
 from playbill.datasets import Encoder
 from playbill.definitions.specs.canvas import QUERY_TERMS, SIMILARITY, TERMS
 from playbill.metrics.topk import top_k
@@ -38,27 +37,17 @@ from playbill.ranking.relevance import POPULAR, popularity_prior
 from playbill.ranking.scoring.similar_titles import AlikeTitles
 from playbill.ranking.scoring.text_match import SearchTexts, TextIndex
 
-SOURCES_KEPT, KEPT_BYTES = 512, 64 * 2**20
-"""Source titles whose terms are remembered at most, and memory for them."""
-QUERIES_AT_ONCE = 16
-"""Queries whose best titles' neighbours are held at a time."""
-MATCHES = 4
-"""Titles whose neighbours answer a query."""
-NEAREST = 3.0
-"""Likeness from which on a title is a neighbour like any other."""
-SHARPNESS = 20.0
-"""How fast a match that is less than the best one counts less."""
+SOURCES_KEPT, KEPT_BYTES = 512, 64 * 2**20  # source titles whose terms are remembered at most, and memory for them
+QUERIES_AT_ONCE = 16  # queries whose best titles' neighbours are held at a time
+MATCHES = 4  # titles whose neighbours answer a query
+NEAREST = 3.0  # likeness from which on a title is a neighbour like any other
+SHARPNESS = 20.0  # how fast a match that is less than the best one counts less
 
 
 class AuxiliaryScores:
     """The terms of one model version over one state of the catalogue. Safe to share between threads.
 
-    Args:
-        network: The model.
-        inputs: The titles as it reads them.
-        vectors: [T, D] its vectors of them.
-        titles: The canonical rows, for their texts.
-        encoder: Numbers of titles and grams.
+    The canonical rows of titles give their texts, `vectors` [T, D] are the model's of them.
     """
 
     def __init__(
@@ -66,7 +55,8 @@ class AuxiliaryScores:
     ) -> None:
         self._network, self._inputs, self._titles, self._encoder = network, inputs, titles, encoder
         self._directions = torch.nn.functional.normalize(vectors.float(), dim=-1)
-        self._kept: OrderedDict[tuple[str, int], Floats32] = OrderedDict()
+        most = min(SOURCES_KEPT, KEPT_BYTES // (4 * inputs.count))
+        self._rows: FIFOCache[tuple[str, int], Floats32] = FIFOCache(max(1, most))
         self._lock = Lock()
 
     def beside(self, vectors: Tensor) -> AuxiliaryScores:
@@ -151,25 +141,19 @@ class AuxiliaryScores:
             found[start : start + QUERIES_AT_ONCE] = shares.astype(np.float32) @ like
         return found
 
-    def _of_sources(self, name: str, sources: npt.NDArray[np.int64]) -> Floats32:
+    def _of_sources(self, name: str, sources: Ints64) -> Floats32:
         """Return [N, T] of one kind of likeness to each source; 0 where the source is the padding row."""
         used, place = np.unique(sources, return_inverse=True)
         with self._lock:
-            rows = {title: self._kept[name, title] for title in used.tolist() if (name, title) in self._kept}
+            rows = {title: self._rows[name, title] for title in used.tolist() if (name, title) in self._rows}
         if missing := [title for title in used.tolist() if title and title not in rows]:
             made = dict(zip(missing, self._likeness(name, np.array(missing, np.int64)), strict=True))
             rows |= made
-            self._keep({(name, title): row for title, row in made.items()})
+            with self._lock:
+                self._rows.update({(name, title): row for title, row in made.items()})
         nothing = np.zeros(self._inputs.count, np.float32)
         return np.stack([rows.get(title, nothing) for title in used[place].tolist()])
 
-    def _keep(self, rows: dict[tuple[str, int], Floats32]) -> None:
-        with self._lock:
-            self._kept.update(rows)
-            most = min(SOURCES_KEPT, KEPT_BYTES // (4 * self._inputs.count))
-            while len(self._kept) > most:
-                self._kept.popitem(last=False)
-
-    def _likeness(self, name: str, sources: npt.NDArray[np.int64]) -> Floats32:
+    def _likeness(self, name: str, sources: Ints64) -> Floats32:
         found: Floats32 = getattr(self._alike, name)(sources)
         return found

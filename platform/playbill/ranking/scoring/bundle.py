@@ -29,32 +29,22 @@ FORMAT = 1
 SPEC, ENCODER, NETWORK = "spec.json", "encoder.json", "network.json"
 TITLES, WEIGHTS, MANIFEST = "titles.parquet", "weights.safetensors", "manifest.json"
 FILES = (SPEC, ENCODER, NETWORK, TITLES, WEIGHTS)
-FEATURE_FILES = "feature_files"
-"""Key of `extra`: view -> digests of the feature files that the model was trained on."""
+FEATURE_FILES = "feature_files"  # key of `extra`: view -> digests of the feature files that the model was trained on
 _TITLE_SCHEMA = {"title_id": pl.String, "plays": pl.Float32}
 
 
 @dataclass(frozen=True)
 class Bundle:
-    """A verified bundle.
-
-    Args:
-        folder: Where it lies.
-        digest: SHA-256 of its manifest.
-        resolved: The model's definition.
-        encoder: Rows to arrays.
-        config: Sizes of the network.
-        titles: title_id and plays of the training part, one row for each of the encoder's titles, in its order.
-        extra: What the training run wrote beside it, such as its watermark.
-    """
+    """A verified bundle."""
 
     folder: Path
-    digest: str
+    digest: str  # SHA-256 of its manifest
     resolved: ResolvedModel
     encoder: Encoder
     config: NetworkConfig
+    # title_id and plays of the training part, one row for each of the encoder's titles, in its order
     titles: pl.DataFrame
-    extra: dict[str, Any]
+    extra: dict[str, Any]  # what the training run wrote beside it, such as its watermark
 
     def network(self) -> Network:
         """Build the network with its weights, ready for scoring.
@@ -77,14 +67,8 @@ def write_bundle(
 ) -> str:
     """Write a bundle and return its digest. It appears whole or not at all; one that is there is replaced.
 
-    Args:
-        folder: Where to; folders above it are made.
-        resolved: The model's definition.
-        encoder: Of the training set.
-        config: Of the network.
-        weights: The network's `state_dict`.
-        plays: [T] plays of each title in the training part, padding row included (`TrainingSet.plays`).
-        extra: JSON-ready.
+    `plays` [T] are those of each title in the training part, padding row included (`TrainingSet.plays`); `extra` is
+    ready for JSON.
     """
     with replaced_folder(folder, "the bundle") as building:
         for name, text in ((SPEC, resolved.to_json()), (ENCODER, encoder.to_json()), (NETWORK, config.to_json())):
@@ -104,11 +88,7 @@ def write_bundle(
 
 
 def verify_bundle(folder: Path, digest: str | None = None) -> str:
-    """Check every file of a bundle against its manifest, and return the bundle's digest.
-
-    Args:
-        folder: A bundle. Files beside those of the manifest are not read.
-        digest: What the digest should be.
+    """Check every file of a bundle against its manifest, and return its digest. Other files in the folder are not read.
 
     Raises:
         IntegrityError: A file is missing or differs, the format is unknown, or it is another bundle.

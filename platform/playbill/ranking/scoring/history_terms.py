@@ -9,10 +9,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 import polars as pl
 
-from playbill.arrays import Floats32, Ints64
+from playbill.arrays import Bools, Floats32, Ints64
 from playbill.clock import to_microseconds
 from playbill.datasets import Encoder, Request
 from playbill.datasets.encoding.tokens import floor_moment
@@ -23,26 +22,17 @@ PLAY = "play"
 
 @dataclass(frozen=True)
 class RequestTerms:
-    """The terms of N requests.
+    """The terms of N requests."""
 
-    Args:
-        values: [U, K, T] standardised.
-        row: [N] which of them each request has.
-        lengths: [N] plays in its history.
-    """
-
-    values: Floats32
-    row: Ints64
-    lengths: Ints64
+    values: Floats32  # [U, K, T] standardised
+    row: Ints64  # [N] which of them each request has
+    lengths: Ints64  # [N] plays in its history
 
 
 class HistoryReader:
     """Reads the terms of one model version. Safe to share between threads.
 
-    Args:
-        terms: Of the network.
-        encoder: Numbers of titles, those after training included.
-        column: Moments in microseconds, and the place of a feature of titles -> [S, T] its raw values.
+    `column` reads [S, T] raw values of a feature of titles, by moments in microseconds and its place.
     """
 
     def __init__(self, terms: HistoryTerms, encoder: Encoder, column: Callable[[Ints64, int], Floats32]) -> None:
@@ -58,10 +48,7 @@ class HistoryReader:
     def added(self, scores: dict[str, Floats32], requests: Sequence[Request], canvas: Ints64) -> dict[str, Floats32]:
         """Return scores with the terms of their requests added.
 
-        Args:
-            scores: Head -> [N, T] without the padding row.
-            requests: N.
-            canvas: [N] index of each request's canvas.
+        `scores` has [N, T] of each head without the padding row, `canvas` [N] the index of each request's canvas.
         """
         heads = [head for head in self._heads if head in scores]
         if not heads or not self._terms.weights.any():
@@ -147,14 +134,9 @@ def together(frames: Sequence[pl.DataFrame], name: str) -> pl.Series:
 
 
 def played_by_members(plays: pl.DataFrame, encoder: Encoder) -> Plays:
-    """Return the plays of a log as one history for each member.
-
-    Args:
-        plays: member_id, title_id and event_at, members one after the other and each in order.
-        encoder: Numbers of titles.
-    """
+    """Return plays (members one after the other, each in order) as one history for each member."""
     owner = plays["member_id"].rle_id().to_numpy().astype(np.int64)
     title = encoder.title_rows.encode(plays["title_id"]).astype(np.int64)
     moment = plays["event_at"].dt.epoch("us").to_numpy().astype(np.int64)
-    used: npt.NDArray[np.bool_] = (title > 0) & (title < encoder.trained_titles)
+    used: Bools = (title > 0) & (title < encoder.trained_titles)
     return Plays(owner[used], title[used], moment[used], int(owner.max(initial=-1)) + 1)

@@ -15,50 +15,34 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-import numpy.typing as npt
 import polars as pl
 from scipy import sparse
 
-from playbill.arrays import Floats32, Ints64
+from playbill.arrays import Bools, Floats32, Ints64
 from playbill.datasets.encoding.text import STEM_LETTERS, fold
 from playbill.ranking.scoring.text_match import every_name
 
-UNKNOWN_COMPANY = 0.5
-"""How much shared words count where one of the two titles has no genres."""
+UNKNOWN_COMPANY = 0.5  # how much shared words count where one of the two titles has no genres
 _NUMBER = re.compile(r"\d+|ii|iii|iv|vi{0,3}|ix|xi{0,2}")
 _PARTS = frozenset(
     ("part", "episode", "chapter", "volume", "vol", "teil", "folge", "kapitel", "partie", "chapitre")
 ) | {"parte", "episodio", "capitulo", "volumen", "deel"}
 """Words that stand before the number of a sequel, in some languages, folded."""
-_REST = re.compile(r"[:(\uff1a\u2013\u2014]|\s-\s")
-"""What the name of a sequel of its own begins with."""
+_REST = re.compile(r"[:(\uff1a\u2013\u2014]|\s-\s")  # what the name of a sequel of its own begins with
 
 
 @dataclass(frozen=True)
 class NameLikeness:
-    """The names of T titles, ready to be compared.
+    """The names of T titles, ready to be compared."""
 
-    Args:
-        words: [N, any] unit rows, the product of two is their cosine.
-        base: [N] number of what `base_of` leaves of the name, equal = one series; 0 = nothing is left.
-        owner: [N] whose name it is, ascending.
-        titles: T.
-    """
-
-    words: sparse.csr_array
-    base: Ints64
-    owner: Ints64
-    titles: int
+    words: sparse.csr_array  # [N, any] unit rows, the product of two is their cosine
+    base: Ints64  # [N] number of what `base_of` leaves of the name, equal = one series; 0 = nothing is left
+    owner: Ints64  # [N] whose name it is, ascending
+    titles: int  # T
 
     @classmethod
     def of(cls, titles: pl.DataFrame, rows: Ints64, count: int) -> NameLikeness:
-        """Read the names of canonical titles.
-
-        Args:
-            titles: One row per title.
-            rows: Number of each of them, below `count`.
-            count: T.
-        """
+        """Read the names of canonical titles, each with its row's number below `count`."""
         line, names = every_name(titles)
         owner = rows[line]
         order = np.argsort(owner, kind="stable")
@@ -67,15 +51,10 @@ class NameLikeness:
         series = bases.rank("dense").fill_null(0).to_numpy().astype(np.int64)
         return cls(_unit_words(names, owner, count), series, owner, count)
 
-    def near(
-        self, source: int, genres: Callable[[Ints64], Floats32], described: npt.NDArray[np.bool_]
-    ) -> tuple[Ints64, Floats32]:
+    def near(self, source: int, genres: Callable[[Ints64], Floats32], described: Bools) -> tuple[Ints64, Floats32]:
         """Return the titles whose names are like one title's, ascending, and how much, in (0, 1].
 
-        Args:
-            source: The title.
-            genres: Some titles -> likeness of its genres to theirs.
-            described: [T] whether a title has genres.
+        `genres` tells how like some titles' genres are to its own, `described` [T] which titles have any.
         """
         own = np.arange(*np.searchsorted(self.owner, [source, source + 1]))
         if not len(own):

@@ -3,11 +3,9 @@
 The row tower is read once per state of the catalogue; a page then costs a few small products.
 Axis letters: T titles with the padding row, X names of rows or genres, R rows, D width, F features of a pair.
 
-Scores of chosen (request, head) pairs over every title: one product for all of them.
-
-`Network.scores` asks every request for every head it is given. A page asks each of its rows for the one to three
-heads of that row's blend, so the pairs are a small part of requests times heads.
-Axis letters: N requests, K heads, M pairs, T titles without the padding row, D width, S snapshots, F features.
+The scores of chosen (request, head) pairs over every title take one product for all of them: `Network.scores` asks
+every request for every head, but a page asks each of its rows for the one to three heads of that row's blend alone.
+Other letters there: N requests, K heads, M pairs, T titles without the padding row, S snapshots, F features.
 """
 
 from __future__ import annotations
@@ -17,14 +15,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from playbill.arrays import Floats32, Floats64
+from playbill.arrays import Floats32, Floats64, Ints64
 from playbill.datasets import Encoder
 from playbill.errors import UnknownNameError
-from playbill.models.heads import BiasRows, Head, TitleVectors
+from playbill.models.heads import BiasRows, TitleVectors
 from playbill.models.network import Network
 from playbill.models.row_tower import PageHead, RowHead, named_titles
 from playbill.models.scoring_batch import ScoringBatch
@@ -63,13 +60,7 @@ class RowWeights:
 
 
 class RowVectors:
-    """Vectors of rows over one state of the catalogue.
-
-    Args:
-        network: Has a row tower.
-        encoder: Knows names of rows and genres.
-        titles_TD: Vectors of titles, row 0 none.
-    """
+    """Vectors of rows over one state of the catalogue; row 0 of the vectors of titles is none."""
 
     @torch.inference_mode()
     def __init__(self, network: Network, encoder: Encoder, titles_TD: torch.Tensor) -> None:
@@ -83,7 +74,7 @@ class RowVectors:
         self._names = {name: place + 1 for place, name in enumerate(encoder.state.row_texts)}
         self._genres = {genre: place + 1 for place, genre in enumerate(encoder.state.genres)}
 
-    def coded(self, rows: Sequence[RowEntry]) -> npt.NDArray[np.int64]:
+    def coded(self, rows: Sequence[RowEntry]) -> Ints64:
         """Return [R, 4] indices of rows by `models.row_tower.FIELDS`; columns of titles begin at 0, their rows at 1."""
         coded = [
             (self._names.get(row.name, 0), self._genres.get(row.genre or "", 0), row.about + 1, row.head + 1)
@@ -91,7 +82,7 @@ class RowVectors:
         ]
         return np.array(coded, np.int64).reshape(-1, 4)
 
-    def __call__(self, coded: npt.NDArray[np.int64]) -> Floats32:
+    def __call__(self, coded: Ints64) -> Floats32:
         """Return [R, D]."""
         name, genre, about, head = coded.T
         found: Floats32 = self._name[name] + self._genre[genre] + self._about[about] + self._head[head]
@@ -100,14 +91,7 @@ class RowVectors:
 
 @dataclass(frozen=True)
 class PageState:
-    """One request, as heads about rows and pages see it.
-
-    Args:
-        vectors: Of rows; None where no head is about rows.
-        heads: Head about rows -> its weights.
-        states: Head -> [D] the state in its context.
-        page: Head about pages -> its probability.
-    """
+    """One request, as heads about rows and pages see it."""
 
     vectors: RowVectors | None
     heads: Mapping[str, RowWeights]
@@ -150,7 +134,7 @@ class BlendedRows:
         return total
 
 
-def _alike(own: npt.NDArray[np.int64], up: npt.NDArray[np.int64]) -> Floats64:
+def _alike(own: Ints64, up: Ints64) -> Floats64:
     """Return [R, F] what rows have in common with those above them: see `models.row_tower.pair_features`."""
     counts = [np.full(len(own), float(len(up)))]
     for column in (0, 1):
@@ -161,13 +145,7 @@ def _alike(own: npt.NDArray[np.int64], up: npt.NDArray[np.int64]) -> Floats64:
 
 
 class PageReader:
-    """Reads requests for a network's heads about rows and pages; see `scorer.Scorer.page_states`.
-
-    Args:
-        network: Of the heads.
-        encoder: With every title that is scored.
-        titles_TD: Vectors of titles, row 0 none.
-    """
+    """Reads requests for a network's heads about rows and pages; see `scorer.Scorer.page_states`."""
 
     def __init__(self, network: Network, encoder: Encoder, titles_TD: torch.Tensor) -> None:
         named = zip(network.config.heads, network.heads, strict=True)
@@ -198,8 +176,7 @@ class PageReader:
         ]
 
 
-Pair = tuple[int, str]
-"""Number of a request, and name of a head."""
+Pair = tuple[int, str]  # number of a request, and name of a head
 
 
 def bias_tables(
@@ -208,37 +185,24 @@ def bias_tables(
     """Return [K, T] the additive bias of every title in every head, for each (snapshot, canvas).
 
     It depends on nothing else, so it may be kept as long as the weights and the titles are. The padding title is in it.
-
-    Args:
-        network: Of the heads.
-        titles: T titles.
-        pairs: Which of the titles' snapshots, and index of the canvas.
-        heads: Names of the K heads that are wanted; None = all.
     """
     snapshot_P, canvas_P = torch.tensor(pairs, dtype=torch.int64).unbind(1)
     rows = BiasRows(snapshot_P, canvas_P, torch.arange(len(pairs)))
-    wanted = [head for name, head in heads_of(network).items() if heads is None or name in heads]
+    wanted = [head for name, head in network.title_heads().items() if heads is None or name in heads]
     by_head = [head.bias(titles, rows) for head in wanted]
     return list(torch.stack(by_head, dim=1))
 
 
 def pair_scores(network: Network, scene: ScoringBatch, pairs: Sequence[Pair], bias: Mapping[int, Tensor]) -> Tensor:
-    """Score every title in every pair.
+    """Score every title in M pairs, [M, T] float32 logits: what `Network.scores` gives for the same request and head.
 
-    Args:
-        network: Of the heads.
-        scene: N requests.
-        pairs: M of them.
-        bias: Index of a canvas -> [K, T + 1] its `bias_tables`, for every canvas among the requests.
-
-    Returns:
-        [M, T] float32 logits: what `Network.scores` gives for the same request and head.
+    `bias` has the [K, T + 1] `bias_tables` of the canvas of every request.
     """
     e_TD = scene.titles.vectors[1:]
     scores_MT = e_TD.new_empty(len(pairs), e_TD.shape[0])
     if not pairs:
         return scores_MT
-    canvases, places = scene.context.canvas.tolist(), {name: place for place, name in enumerate(heads_of(network))}
+    canvases, places = scene.context.canvas.tolist(), {name: place for place, name in enumerate(network.title_heads())}
     for number, (row, head) in enumerate(pairs):
         scores_MT[number] = bias[canvases[row]][places[head], 1:]
     queries_MD, levels_M = _queries(network, scene, pairs)
@@ -248,14 +212,9 @@ def pair_scores(network: Network, scene: ScoringBatch, pairs: Sequence[Pair], bi
     return scores_MT
 
 
-def heads_of(network: Network) -> dict[str, Head]:
-    """Return the heads that score titles by name, in their order."""
-    return network.title_heads()
-
-
 def _queries(network: Network, scene: ScoringBatch, pairs: Sequence[Pair]) -> tuple[Tensor, Tensor]:
     """Return [M, D] float32 queries and [M] levels: each head is asked once for all of its rows."""
-    heads = heads_of(network)
+    heads = network.title_heads()
     found = scene.state.new_empty(len(pairs), scene.state.shape[1], dtype=torch.float32)
     levels = found.new_empty(len(pairs))
     for name in dict.fromkeys(head for _, head in pairs):
@@ -271,7 +230,7 @@ def _add_match(network: Network, scene: ScoringBatch, pairs: Sequence[Pair], sco
     """Add what the query's text has in common with names. It is one product for each row that has a query."""
     if scene.queries is None:
         return
-    heads, names_TM = heads_of(network), scene.titles.prepared.names[1:]
+    heads, names_TM = network.title_heads(), scene.titles.prepared.names[1:]
     matched_NM = scene.queries.dense
     requested = matched_NM.ne(0).any(dim=-1).tolist()
     for row in sorted({row for row, _ in pairs if requested[row]}):

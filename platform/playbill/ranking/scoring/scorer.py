@@ -13,8 +13,8 @@ from datetime import datetime
 import numpy as np
 import polars as pl
 import torch
-from numpy.typing import NDArray
 
+from playbill.arrays import Floats32, Ints64
 from playbill.datasets import Request, title_arrays
 from playbill.datasets.encoding.requests import EncodedRequests, as_carried, encode_requests, history_lengths
 from playbill.datasets.encoding.tokens import floor_moment
@@ -32,10 +32,8 @@ from playbill.ranking.scoring.row_scoring import PageReader, PageState, pair_sco
 from playbill.ranking.scoring.state_cache import KeptSnapshots, StateCache
 from playbill.ranking.scoring.title_moments import Moments, TitleFeatures, TitleMoments
 
-BATCH_SLOTS = 12_800
-"""History events per pass of the network, padding counted."""
-BATCH_REQUESTS = 128
-"""Requests per pass: each moment among them needs its own [T, F]."""
+BATCH_SLOTS = 12_800  # history events per pass of the network, padding counted
+BATCH_REQUESTS = 128  # requests per pass: each moment among them needs its own [T, F]
 
 
 class Scorer:
@@ -85,13 +83,8 @@ class Scorer:
         """Return a scorer of the same version over a newer state of the catalogue. The network is shared."""
         return Scorer(self.bundle, titles, availability, self._features, as_of=as_of, network=self.network)
 
-    def with_shuffled(self, feature: str, order: NDArray[np.int64]) -> Scorer:
-        """Return this scorer with one feature of titles in other places; all that does not depend on it is shared.
-
-        Args:
-            feature: A number of titles at moments, or a category.
-            order: [T] the title whose each is.
-        """
+    def with_shuffled(self, feature: str, order: Ints64) -> Scorer:
+        """Return this scorer with a feature of titles taken from others ([T] `order`); all else is shared."""
         other, state = copy(self), self.encoder.state
         if feature in state.title_snapshot:
             # Numbers enter with the moment of a request: what a past reads of its titles stays.
@@ -103,7 +96,7 @@ class Scorer:
         return other
 
     @torch.inference_mode()
-    def _read_titles_anew(self, category: int, order: NDArray[np.int64]) -> None:
+    def _read_titles_anew(self, category: int, order: Ints64) -> None:
         """Give titles the categories of others."""
         categorical = self._inputs.categorical.clone()
         categorical[1:, category] = categorical[1:, category][torch.from_numpy(order)]
@@ -118,15 +111,10 @@ class Scorer:
         terms = self.network.history_terms
         return None if terms is None else HistoryReader(terms, self.encoder, self._moments.column)
 
-    def score(
-        self, requests: Sequence[Request], heads: Collection[str] | None = None
-    ) -> dict[str, NDArray[np.float32]]:
+    def score(self, requests: Sequence[Request], heads: Collection[str] | None = None) -> dict[str, Floats32]:
         """Score every title in every request.
 
-        Args:
-            requests: Of any members and canvases.
-            heads: Names of heads and terms; the others cost nothing. None = all heads, `similarity` and the terms that
-                some blend has.
+        Without `heads` these are all heads, `similarity` and the terms that some blend has; what is not named is free.
 
         Returns:
             Head -> [N, T] float32 logits, columns in the order of `title_ids`; and term -> its value, see `terms`.
@@ -149,12 +137,7 @@ class Scorer:
         """Score the rows of one page: what `blend` makes of `score` for each, at a fraction of the time.
 
         A past that the requests share is read once, each row is asked only for the heads of its own blend, and one
-        product scores them all.
-
-        Args:
-            requests: [R] one for each row, all at one moment.
-            blends: [R] head -> weight.
-            candidates: [R, T] what each row may show, columns in the order of `title_ids`.
+        product scores them all. There is a request, a blend and a row of candidates ([R, T]) for each row.
 
         Raises:
             UnknownNameError: A blend names a head that the model does not have.
@@ -187,11 +170,7 @@ class Scorer:
 
     @torch.inference_mode()
     def page_states(self, requests: Sequence[Request]) -> list[PageState]:
-        """Read requests for the heads about rows and pages; a past whose state is kept is not read again.
-
-        Returns:
-            One state for each request; empty where the model has no such heads.
-        """
+        """Read requests for the heads about rows and pages, if any; a past whose state is kept is not read again."""
         if not self._pages:
             return []
         found: dict[int, PageState] = {}
@@ -209,7 +188,7 @@ class Scorer:
         """Read the title snapshots of many moments at once, ahead of the requests that will need them."""
         self._moments.remember(moments)
 
-    def _batches(self, requests: Sequence[Request]) -> list[NDArray[np.int64]]:
+    def _batches(self, requests: Sequence[Request]) -> list[Ints64]:
         """Group requests of about one history length."""
         known = np.array([self._states.get(request) is not None for request in requests], dtype=np.bool_)
         lengths = np.minimum(history_lengths(requests), self.encoder.state.history_length)
@@ -232,7 +211,7 @@ class Scorer:
         return tuple(head for head in known if head in chosen)
 
     @torch.inference_mode()
-    def _pass(self, requests: Sequence[Request], heads: Sequence[str]) -> dict[str, NDArray[np.float32]]:
+    def _pass(self, requests: Sequence[Request], heads: Sequence[str]) -> dict[str, Floats32]:
         encoded, known = self._encode(requests)
         history, context = HistoryBatch.from_arrays(encoded.history), ContextBatch.from_arrays(encoded.context)
         states = self._read(requests, known, (history, context, self._vectors))
@@ -247,7 +226,7 @@ class Scorer:
         """Return the standardised terms of requests; None where no head has terms."""
         return None if self._history is None else self._history.read(as_carried(self.encoder, requests))
 
-    def term_parts(self, request: Request, head: str) -> dict[str, tuple[float, NDArray[np.float32]]]:
+    def term_parts(self, request: Request, head: str) -> dict[str, tuple[float, Floats32]]:
         """Return term -> its weight in a head's scores in a request, and its [T] values; only those that weigh."""
         if self._history is None:
             return {}

@@ -34,37 +34,22 @@ from playbill.models.metadata_similarity import TitleLikeness
 from playbill.ranking.scoring.name_similarity import NameLikeness
 
 LINKS, GENRES, YEAR, NAMES = 0.4, 0.3, 0.25, 6.0
-GENRES_POWER = 1.3
-"""Of genres in standard deviations: sharing a rare one is more than sharing several that many have."""
+GENRES_POWER = 1.3  # of genres in standard deviations: sharing a rare one is more than sharing several that many have
 LIFT, KIN, KIN_FROM = 0.5, 2.5, 2.0
 
 
 @dataclass(frozen=True)
 class AlikeTitles:
-    """The titles of one model version, ready to be compared.
+    """The titles of one model version, ready to be compared."""
 
-    Args:
-        network: The model, with what training learnt of pairs of titles.
-        metadata: The titles as it reads them.
-        names: Their names.
-        index: [T] title of training of each, 0 = one that came later.
-    """
-
-    network: Network
-    metadata: TitleLikeness
-    names: NameLikeness
-    index: Ints64
+    network: Network  # the model, with what training learnt of pairs of titles
+    metadata: TitleLikeness  # the titles as it reads them
+    names: NameLikeness  # their names
+    index: Ints64  # [T] title of training of each, 0 = one that came later
 
     @classmethod
     def of(cls, network: Network, inputs: TitleInputs, titles: pl.DataFrame, encoder: Encoder) -> AlikeTitles:
-        """Read the titles.
-
-        Args:
-            network: The model.
-            inputs: The titles as it reads them.
-            titles: Their canonical rows.
-            encoder: Numbers of titles.
-        """
+        """Read the titles: canonical rows, and as the model reads them."""
         rows = encoder.title_rows.encode(titles["title_id"]).astype(np.int64)
         names = NameLikeness.of(titles, rows, encoder.title_rows.size)
         return cls(network, TitleLikeness.of(inputs), names, inputs.index.numpy())
@@ -113,10 +98,8 @@ class AlikeTitles:
         """Return [S, G] what genres and years say of each group of titles, and [S, T] what links and names add."""
         of = self.metadata.groups.of
         genres, year = self.metadata.rare_genres(sources), self.metadata.years(sources)
-        shared = self._standardised(genres, sources)
-        general_SG = GENRES * np.sign(shared) * np.abs(shared) ** GENRES_POWER + YEAR * self._standardised(
-            year, sources
-        )
+        shared, years = self._standardised(genres, sources), self._standardised(year, sources)
+        general_SG = GENRES * np.sign(shared) * np.abs(shared) ** GENRES_POWER + YEAR * years
         links = self.network.companions.links(sources, self.index)
         row = np.repeat(np.arange(len(sources)), np.diff(links.indptr))
         links.data *= LINKS * (1 + np.sqrt(np.maximum(genres[row, of[links.indices]], 0)))
@@ -130,20 +113,14 @@ class AlikeTitles:
 
     def _standardised(self, values_SG: Floats32, sources: Ints64) -> Floats32:
         """Return [S, G] values in standard deviations over all titles but the padding row; the source itself has 0."""
-        groups = self.metadata.groups
+        groups, exact = self.metadata.groups, values_SG.astype(np.float64)
         counts = np.bincount(groups.of[1:], minlength=len(groups.first)).astype(np.float64)
-        exact, own = (
-            values_SG.astype(np.float64),
-            values_SG[np.arange(len(sources)), groups.of[sources]].astype(np.float64),
-        )
-        count = max(len(groups.of) - 1, 1)
+        own, count = exact[np.arange(len(sources)), groups.of[sources]], max(len(groups.of) - 1, 1)
         mean = (exact @ counts - own) / count
         spread = np.sqrt(np.maximum(((exact**2) @ counts - own**2) / count - mean**2, 0))[:, None]
         different = spread > 1e-6
-        found: Floats32 = np.where(different, (exact - mean[:, None]) / np.where(different, spread, 1), 0).astype(
-            np.float32
-        )
-        return found
+        found = np.where(different, (exact - mean[:, None]) / np.where(different, spread, 1), 0)
+        return found.astype(np.float32)
 
 
 def _of_titles(of_groups: Floats32, of: Ints64, titles: Ints64) -> Floats32:

@@ -9,105 +9,79 @@ from threading import Lock
 import numpy as np
 import polars as pl
 import torch
+from cachetools import FIFOCache, LRUCache
 from numpy.typing import NDArray
 
+from playbill.arrays import Floats32
 from playbill.datasets import Request
 
-BIAS_BYTES = 128 * 2**20
-"""Memory for biases of titles that may be asked for again."""
+BIAS_BYTES = 128 * 2**20  # memory for biases of titles that may be asked for again
 
-SNAPSHOT_BYTES = 256 * 2**20
-"""Memory for numbers of titles that may be asked for again."""
+SNAPSHOT_BYTES = 256 * 2**20  # memory for numbers of titles that may be asked for again
 
 Key = tuple[int, int, tuple[str, ...]]
 """A moment of title snapshots, microseconds since 1970, the index of a canvas, and names of heads."""
 
 
 class StateCache:
-    """The states of pasts that were read before, by their frame. Not safe to share between threads when in use.
-
-    Args:
-        most: Pasts kept, the newest ones; 0 = none.
-    """
+    """The states of histories that were read before, by their frame. Not safe to share between threads when in use."""
 
     def __init__(self, most: int) -> None:
         self._most = most
         # The frame is held too, so that its id stays its own.
-        self._kept: OrderedDict[int, tuple[pl.DataFrame, torch.Tensor]] = OrderedDict()
+        self._kept: FIFOCache[int, tuple[pl.DataFrame, torch.Tensor]] = FIFOCache(most)
 
     def empty(self) -> StateCache:
         """Return room for as many others."""
         return StateCache(self._most)
 
     def get(self, request: Request) -> torch.Tensor | None:
-        """Return the [D] state of a request's past, None where it was not kept."""
-        if not self._kept or request.history is None:
-            return None
-        found = self._kept.get(id(request.history))
+        """Return the [D] state of a request's history, None where it is not cached."""
+        found = None if request.history is None else self._kept.get(id(request.history))
         return None if found is None else found[1]
 
     def keep(self, requests: Sequence[Request], states: torch.Tensor) -> None:
-        """Remember the [N, D] states of the requests' pasts."""
-        if not self._most:
-            return
-        for request, state in zip(requests, states, strict=True):
-            if request.history is not None:
-                self._kept[id(request.history)] = (request.history, state.clone())
-        while len(self._kept) > self._most:
-            self._kept.popitem(last=False)
+        """Remember the [N, D] states of the requests' histories."""
+        if self._most:
+            for request, state in zip(requests, states, strict=True):
+                if request.history is not None:
+                    self._kept[id(request.history)] = (request.history, state.clone())
 
 
 class KeptBiases:
-    """Biases of every title at moments on canvases, those asked for last. Safe to share between threads.
-
-    Args:
-        most: Bytes kept.
-    """
+    """Biases of every title at moments on canvases, those asked for last (in bytes). Safe to share between threads."""
 
     def __init__(self, most: int = BIAS_BYTES) -> None:
-        self._most = most
-        self._kept: OrderedDict[Key, torch.Tensor] = OrderedDict()
+        self._kept: LRUCache[Key, torch.Tensor] = LRUCache(most, getsizeof=lambda table: table.nbytes)
         self._lock = Lock()
 
     def of(self, keys: Sequence[Key], make: Callable[[Sequence[Key]], Sequence[torch.Tensor]]) -> list[torch.Tensor]:
-        """Return [K, T] additive biases for each (moment, canvas), those that are not kept made by `make` at once.
-
-        Args:
-            keys: Each once.
-            make: Some of the keys -> the biases of each.
-        """
+        """Return [K, T] additive biases for each of different keys; those that are missing are made at once."""
         with self._lock:
             found = {key: self._kept[key] for key in keys if key in self._kept}
         missing = [key for key in keys if key not in found]
         # Two threads may make the same table at once: they make the same.
-        found |= dict(zip(missing, make(missing), strict=True)) if missing else {}
+        made = dict(zip(missing, make(missing), strict=True)) if missing else {}
         with self._lock:
-            for key in keys:
-                self._kept[key] = found[key]
-                self._kept.move_to_end(key)
-            size = max(1, found[keys[0]].nbytes) if keys else 1
-            while len(self._kept) > max(len(keys), self._most // size):
-                self._kept.popitem(last=False)
+            self._kept.update((key, table) for key, table in made.items() if table.nbytes <= self._kept.maxsize)
+        found |= made
         return [found[key] for key in keys]
 
 
-_Difference = tuple[int, NDArray[np.int32] | None, NDArray[np.float32]]
+_Difference = tuple[int, NDArray[np.int32] | None, Floats32]
 """Place of a number, the titles whose it is another one, None = of all, and what it is."""
 
 
 class KeptSnapshots:
-    """Numbers of titles [T, F] at moments, those asked for last.
+    """Numbers of titles [T, F] at moments, those asked for last (in bytes).
 
     Most titles' numbers are the same at most moments, so each moment is held as what it has other than the first one.
     Not safe to share between threads when in use.
-
-    Args:
-        most: Bytes kept.
     """
 
     def __init__(self, most: int = SNAPSHOT_BYTES) -> None:
         self._most, self._bytes = most, 0
-        self._first: NDArray[np.float32] | None = None
+        self._first: Floats32 | None = None
         self._kept: OrderedDict[int, list[_Difference]] = OrderedDict()
 
     def __len__(self) -> int:
@@ -117,7 +91,7 @@ class KeptSnapshots:
         """Return those of the moments that are not kept."""
         return [moment for moment in dict.fromkeys(moments) if moment not in self._kept]
 
-    def of(self, moment: int) -> NDArray[np.float32]:
+    def of(self, moment: int) -> Floats32:
         """Return the [T, F] numbers at a moment that is kept."""
         assert self._first is not None
         self._kept.move_to_end(moment)
@@ -127,20 +101,20 @@ class KeptSnapshots:
                 found[place] = values
             else:
                 found[place, titles] = values
-        turned: NDArray[np.float32] = found.T
+        turned: Floats32 = found.T
         return turned
 
-    def column(self, moment: int, place: int) -> NDArray[np.float32]:
+    def column(self, moment: int, place: int) -> Floats32:
         """Return [T] one of the numbers at a moment that is kept."""
         assert self._first is not None
         self._kept.move_to_end(moment)
-        found: NDArray[np.float32] = self._first[place].copy()
+        found: Floats32 = self._first[place].copy()
         for own, titles, values in self._kept[moment]:
             if own == place:
                 found[slice(None) if titles is None else titles] = values
         return found
 
-    def keep(self, moment: int, values_TF: NDArray[np.float32], wanted: Collection[int] = ()) -> None:
+    def keep(self, moment: int, values_TF: Floats32, wanted: Collection[int] = ()) -> None:
         """Keep the numbers at a moment, and let go of others for it but those that are still wanted."""
         values_FT = np.ascontiguousarray(values_TF.T)
         if self._first is None:

@@ -34,29 +34,21 @@ import numpy.typing as npt
 import polars as pl
 from scipy import sparse
 
-from playbill.arrays import Floats32, Ints64
+from playbill.arrays import Floats32, Floats64, Ints64
 from playbill.datasets.encoding.text import description_gram, gram_arrays, word_arrays
 
-FIELDS = ("name", "character", "facet", "synopsis")
-"""Kinds of bags; their places are what `SearchTexts.field` holds."""
+FIELDS = ("name", "character", "facet", "synopsis")  # kinds of bags; their places are what `SearchTexts.field` holds
 SYNOPSIS_WORDS = 128
 
 
 @dataclass(frozen=True)
 class SearchTexts:
-    """E bags of grams.
+    """E bags of grams."""
 
-    Args:
-        grams: Gram ids, flat.
-        offsets: [E] start of each bag.
-        title: [E] whose it is, as a row of the titles they were made from.
-        field: [E] place in `FIELDS`.
-    """
-
-    grams: Ints64
-    offsets: Ints64
-    title: Ints64
-    field: Ints64
+    grams: Ints64  # gram ids, flat
+    offsets: Ints64  # [E] start of each bag
+    title: Ints64  # [E] whose it is, as a row of the titles they were made from
+    field: Ints64  # [E] place in `FIELDS`
 
     def owned_by(self, rows: Ints64) -> SearchTexts:
         """Return the same bags with the titles numbered otherwise: title t becomes `rows[t]`."""
@@ -64,12 +56,7 @@ class SearchTexts:
 
     @classmethod
     def of(cls, titles: pl.DataFrame, buckets: int) -> SearchTexts:
-        """Read canonical titles; columns that are missing add nothing.
-
-        Args:
-            titles: One row per title.
-            buckets: Number of gram ids, as of the queries.
-        """
+        """Read canonical titles, one row per title; columns that are missing add nothing."""
         texts = [every_name(titles), _characters(titles), _facets(titles)]
         bags = [(owner, *gram_arrays(lines, buckets)) for owner, lines in texts]
         synopses = titles["synopsis"].fill_null("").to_list() if "synopsis" in titles.columns else [""] * titles.height
@@ -85,8 +72,7 @@ class SearchTexts:
         )
 
 
-Texts = tuple[Ints64, Sequence[str]]
-"""Owner of each text, and the texts."""
+Texts = tuple[Ints64, Sequence[str]]  # owner of each text, and the texts
 
 
 def every_name(titles: pl.DataFrame) -> Texts:
@@ -131,52 +117,34 @@ LENGTH_SHARE = {"name": 0.25, "character": 0.25, "facet": 0.2, "synopsis": 0.45}
 """Field -> how much its bags' length counts (b)."""
 FIELD_WEIGHTS = {"name": 1.0, "character": 0.8, "facet": 0.6, "synopsis": 0.2}
 """Field -> weight of a perfect match with what is typed on the way to a name: docs/results/search.md."""
-ENOUGH = 4.0
-"""Weight of a query at which a perfect match counts half (c): that of some four letters."""
+ENOUGH = 4.0  # weight of a query at which a perfect match counts half (c): that of some four letters
 FACET = FIELDS.index("facet")
 FACETS_ENOUGH = 0.5
 """Share of what is typed that facets must have, so that "star wars" does not call for every film of war."""
-FACET_GRAMS = 4
-"""Grams from which on a query may mean a facet: those of three letters."""
-FACETS_NEAR = 0.97
-"""Share of the best title's facets that a title must have: "drama 1994" calls for no drama of 1995."""
+FACET_GRAMS = 4  # grams from which on a query may mean a facet: those of three letters
+FACETS_NEAR = 0.97  # share of the best title's facets that a title must have: "drama 1994" calls for no drama of 1995
 DESCRIPTION_WEIGHTS = {"name": 0.3, "character": 0.3, "facet": 0.6, "synopsis": 1.0}
 """The same for descriptions, where a word of the story says more than one that is also in some name."""
 
 
 @dataclass(frozen=True)
 class TextIndex:
-    """The texts of T titles, ready to be searched.
+    """The texts of T titles, ready to be searched."""
 
-    Args:
-        postings: [grams, E] `r / norm` of the grams of each bag.
-        rarest: [grams] `r*`.
-        starts: [F + 1] first bag of each field and, last, E.
-        title: [E] whose each bag is; ascending within a field.
-        titles: T.
-        facets: [grams, facet bags] r* of the grams of each bag of facets.
-        weights: [2, F] of the fields, for what is typed and for descriptions.
-    """
-
-    postings: sparse.csr_array
-    rarest: Floats32
-    starts: Ints64
-    title: Ints64
-    titles: int
-    facets: sparse.csr_array
+    postings: sparse.csr_array  # [grams, E] `r / norm` of the grams of each bag
+    rarest: Floats32  # [grams] `r*`
+    starts: Ints64  # [F + 1] first bag of each field and, last, E
+    title: Ints64  # [E] whose each bag is; ascending within a field
+    titles: int  # T
+    facets: sparse.csr_array  # [grams, facet bags] r* of the grams of each bag of facets
+    # [2, F] of the fields, for what is typed and for descriptions
     weights: Floats32 = field(
         default_factory=lambda: np.array([_by_field(FIELD_WEIGHTS), _by_field(DESCRIPTION_WEIGHTS)])
     )
 
     @classmethod
     def of(cls, texts: SearchTexts, titles: int, buckets: int) -> TextIndex:
-        """Index texts.
-
-        Args:
-            texts: Bags of titles below `titles`.
-            titles: T.
-            buckets: Number of gram ids.
-        """
+        """Index texts of titles below `titles`, with so many gram ids."""
         order = np.lexsort((texts.title, texts.field))
         sizes = np.diff(texts.offsets, append=len(texts.grams))
         bag = np.repeat(np.arange(len(order)), sizes)
@@ -214,15 +182,10 @@ class TextIndex:
         return found
 
     def by_field(self, grams: Ints64, offsets: Ints64, importance: npt.NDArray[np.floating] | None = None) -> Floats32:
-        """Match queries with each field alone.
+        """Match queries with each field alone, [N, T, F].
 
-        Args:
-            grams: Gram ids of N queries, flat.
-            offsets: [N] start of each; an empty query matches nothing.
-            importance: [grams] how much a gram counts in a query (a); all alike if it is None.
-
-        Returns:
-            [N, T, F].
+        Queries are flat gram ids with the start of each, [N]; an empty one matches nothing. `importance` [grams] is how
+        much a gram counts in a query (a); all alike if it is None.
         """
         found = np.zeros((len(offsets), self.titles, len(FIELDS)), np.float32)
         for kind, matches in self._fields(grams, offsets, importance):
@@ -254,7 +217,7 @@ class TextIndex:
                 yield kind, found.reshape(len(offsets), self.titles)
 
     def _exact_facets(
-        self, queries: sparse.csr_array, offsets: Ints64, grams: Ints64, rows: Ints64, least: npt.NDArray[np.float64]
+        self, queries: sparse.csr_array, offsets: Ints64, grams: Ints64, rows: Ints64, least: Floats64
     ) -> tuple[Ints64, Floats32]:
         """Return cells of [N, T] whose title's facets have enough of what was typed, and how much: near the most."""
         longer = np.bincount(rows, minlength=len(offsets)) >= FACET_GRAMS
@@ -273,16 +236,9 @@ def _by_field(weights: Mapping[str, float]) -> Floats32:
 
 
 def query_importance(queries: Sequence[Ints64], buckets: int, power: float = 1.5, prior: int = 1000) -> Floats32:
-    """Say how much each gram counts in a query, by how few queries have it: what all queries have says little.
+    """Return in (0, 1] how much each gram counts in a query, by how few past queries (grams of each) have it.
 
-    Args:
-        queries: Grams of each query that was asked in the past.
-        buckets: Number of gram ids.
-        power: Of the rarity among queries.
-        prior: Queries without the gram that are taken to have come before.
-
-    Returns:
-        [grams] in (0, 1]; 1 for a gram that no query had.
+    `power` is of the rarity, `prior` the queries without the gram that are taken to have come before.
     """
     seen = np.concatenate([np.unique(grams) for grams in queries]) if queries else np.zeros(0, np.int64)
     requested = np.bincount(seen, minlength=buckets)
@@ -291,20 +247,20 @@ def query_importance(queries: Sequence[Ints64], buckets: int, power: float = 1.5
     return found
 
 
-def _rarity(kind: Ints64, title: Ints64, gram: Ints64, shape: tuple[int, int]) -> npt.NDArray[np.float64]:
+def _rarity(kind: Ints64, title: Ints64, gram: Ints64, shape: tuple[int, int]) -> Floats64:
     """Return the inverse document frequency in [0, 1] of the gram of each cell among the titles of its field."""
     titles, buckets = shape
     seen = _distinct((kind * titles + title) * buckets + gram)
     counts = np.bincount(seen // (titles * buckets) * buckets + seen % buckets, minlength=len(FIELDS) * buckets)
     frequency = counts[kind * buckets + gram]
-    found: npt.NDArray[np.float64] = np.log(1 + (titles - frequency + 0.5) / (frequency + 0.5)) / np.log(titles + 2)
+    found: Floats64 = np.log(1 + (titles - frequency + 0.5) / (frequency + 0.5)) / np.log(titles + 2)
     return found
 
 
-def _norm(kind: Ints64, length: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+def _norm(kind: Ints64, length: Floats64) -> Floats64:
     share = np.array([LENGTH_SHARE[name] for name in FIELDS])[kind]
     mean = np.bincount(kind, length, minlength=len(FIELDS)) / np.maximum(np.bincount(kind, minlength=len(FIELDS)), 1)
-    found: npt.NDArray[np.float64] = 1 - share + share * length / np.maximum(mean[kind], 1.0)
+    found: Floats64 = 1 - share + share * length / np.maximum(mean[kind], 1.0)
     return found
 
 

@@ -21,7 +21,7 @@ from playbill.datasets.encoding.titles import snapshot_values
 from playbill.datasets.encoding.tokens import floor_moment
 from playbill.models import ContextBatch, Network
 from playbill.models.heads import TitleVectors
-from playbill.ranking.scoring.row_scoring import bias_tables, heads_of
+from playbill.ranking.scoring.row_scoring import bias_tables
 from playbill.ranking.scoring.state_cache import KeptBiases, KeptSnapshots, Key
 
 READ_AT_ONCE, CELLS_AT_ONCE = 16_000_000, 4_000_000
@@ -33,18 +33,12 @@ class TitleFeatures(Protocol):
 
     def title_snapshots(self, service: str, moments: Sequence[datetime], title_ids: Sequence[str]) -> Any:
         """Return `.columns`, `.values` [S, T, F] and `.categorical` of title features, strictly before each."""
-        ...
 
 
 class TitleMoments:
     """The numbers of one state of the catalogue's titles, at any moment. Safe to share between threads.
 
-    Args:
-        network: Of the heads that read them.
-        encoder: Numbers of titles, and which features they have.
-        vectors: The titles as the heads read them.
-        features: Where numbers come from; None = all of them missing.
-        kept: Those of the same titles that were read before.
+    Without `features` all of them are missing. `kept` are those of the same titles that were read before.
     """
 
     def __init__(
@@ -96,12 +90,7 @@ class TitleMoments:
         return replace(self._vectors, prepared=prepared)
 
     def shuffled(self, name: str, order: Ints64) -> ShuffledMoments:
-        """Return the same numbers, but that at every moment a title has one of another title.
-
-        Args:
-            name: The feature that changes places.
-            order: [titles] whose it is, without the padding row.
-        """
+        """Return the same numbers, but one feature of each title ([titles], no padding row) is another title's."""
         place = self._encoder.state.title_snapshot.index(name)
         return ShuffledMoments(self, place, np.append(0, order + 1))
 
@@ -145,12 +134,9 @@ class TitleMoments:
 
 
 class ShuffledMoments:
-    """Numbers of titles, one of which changed places: what that adds to biases is worked out beside the others.
+    """Numbers of titles, of which the one at `place` is another title's, by `order` [T].
 
-    Args:
-        plain: As they are.
-        place: Of the feature that changes places.
-        order: [T] whose it is.
+    What that adds to biases is worked out beside the others.
     """
 
     def __init__(self, plain: TitleMoments, place: int, order: Ints64) -> None:
@@ -171,7 +157,7 @@ class ShuffledMoments:
         """Return what `TitleMoments.biases` does."""
         found_PKT, pair_N = self._plain.biases(moments, context, heads)
         network = self._plain._network
-        wanted = [head for name, head in heads_of(network).items() if name in heads]
+        wanted = [head for name, head in network.title_heads().items() if name in heads]
         dynamic = network.titles.dynamic
         for pair in range(len(found_PKT)):
             first = int((pair_N == pair).nonzero()[0])

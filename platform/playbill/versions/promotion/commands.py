@@ -17,15 +17,10 @@ _LOOK_SECONDS = 0.2
 
 
 class Promotion(NamedTuple):
-    """What came of a promotion or a roll-back.
+    """What came of a promotion or a roll-back."""
 
-    Args:
-        version: The version that `champion` was pointed at.
-        decision: What was decided about it; None when it was the approved champion already.
-    """
-
-    version: ModelVersion
-    decision: Decision | None
+    version: ModelVersion  # the version that `champion` was pointed at
+    decision: Decision | None  # what was decided about it; None when it was the approved champion already
 
     @property
     def verdict(self) -> str:
@@ -53,22 +48,12 @@ def approved(workspace: Workspace, model: str) -> Approved | None:
 
 
 def promote(
-    workspace: Workspace,
-    reference: str,
-    *,
-    controller: Controller | None = None,
-    wait_seconds: float = WAIT_SECONDS,
+    workspace: Workspace, reference: str, *, controller: Controller | None = None, wait_seconds: float = WAIT_SECONDS
 ) -> Promotion:
     """Point `champion` at a version and have that decided at once, here or by the running controller.
 
-    Args:
-        workspace: Whose model.
-        reference: Such as `everycanvas:3`, `everycanvas@challenger`, or `everycanvas` for the newest.
-        controller: Decides when no other one holds the lease; a new one by default.
-        wait_seconds: How long to wait for another controller's decision.
-
-    Returns:
-        The version, and the decision; None when it was the approved champion already.
+    The reference is such as `everycanvas:3`, `everycanvas@challenger`, or `everycanvas` for the newest. The decision is
+    None when the version was the approved champion already.
 
     Raises:
         UnknownNameError: No such model, alias or version.
@@ -81,11 +66,7 @@ def promote(
 
 
 def rollback(
-    workspace: Workspace,
-    model: str,
-    *,
-    controller: Controller | None = None,
-    wait_seconds: float = WAIT_SECONDS,
+    workspace: Workspace, model: str, *, controller: Controller | None = None, wait_seconds: float = WAIT_SECONDS
 ) -> Promotion:
     """Put the champion before the present one back. Quality gates are skipped, integrity is not.
 

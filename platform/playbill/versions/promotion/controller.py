@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -33,8 +34,7 @@ from playbill.versions.tracking.registry import PROMOTION, REASON
 
 logger = logging.getLogger(__name__)
 
-GatesOf = Callable[[Path], Sequence[GateSpec]]
-"""Reads the gates out of a verified bundle folder."""
+GatesOf = Callable[[Path], Sequence[GateSpec]]  # reads the gates out of a verified bundle folder
 
 
 def bundle_gates(folder: Path) -> Sequence[GateSpec]:
@@ -53,8 +53,6 @@ class Controller:
     """Decides about the champions of one workspace. Several may run; a lease lets one of them act.
 
     Args:
-        workspace: Whose models.
-        tracking: Its MLflow.
         clock: Real time, for the lease and the audit; not the clock of the data.
         holder: This controller's name in lease and audit.
         lease_seconds: How long others wait after this one was killed.
@@ -147,10 +145,10 @@ class Controller:
             return None if approved is None else self._alarm(model, approved)
         if approved is not None and (champion.version, champion.digest) == approved.pair:
             return self._recovered(model, approved)
-        verdict, kind, reason, gates = self._judge(champion, approved)
-        decision = self._decision(champion, verdict, kind, reason, gates)
+        decided = self._judge(champion, approved)
+        decision = self._decision(model, champion.version, champion.digest, *decided)
         written = self.log.record(decision, self.lease, champion.run_id)
-        logger.info("promotion: %s %s: %s", champion.reference, verdict, reason)
+        logger.info("promotion: %s %s: %s", champion.reference, decision.verdict, decision.reason)
         self._effects.apply(written)
         return written
 
@@ -192,19 +190,16 @@ class Controller:
         return found if found or exists else None
 
     def _decision(
-        self, version: ModelVersion, verdict: Verdict, kind: Kind, reason: str, gates: tuple[GateResult, ...]
+        self,
+        model: str,
+        version: int,
+        digest: str | None,
+        verdict: Verdict,
+        kind: Kind,
+        reason: str,
+        gates: tuple[GateResult, ...] = (),
     ) -> Decision:
-        return Decision(
-            model=version.model,
-            version=version.version,
-            digest=version.digest,
-            verdict=verdict,
-            kind=kind,
-            reason=reason,
-            gates=gates,
-            at=self.clock.now(),
-            decided_by=self.holder,
-        )
+        return Decision(model, version, digest, verdict, kind, reason, gates, self.clock.now(), self.holder)
 
     def _alarm(self, model: str, approved: Approved) -> Decision | None:
         """Report a champion that is gone, once."""
@@ -222,19 +217,8 @@ class Controller:
         return self._report(model, approved, "recovered", f"alias '{CHAMPION}' is back at the approved version")
 
     def _report(self, model: str, approved: Approved, verdict: Verdict, reason: str) -> Decision:
-        row = Decision(
-            model=model,
-            version=approved.version,
-            digest=approved.digest,
-            verdict=verdict,
-            kind="watch",
-            reason=reason,
-            gates=(),
-            at=self.clock.now(),
-            decided_by=self.holder,
-            settled=True,
-        )
-        return self.log.record(row, self.lease)
+        row = self._decision(model, approved.version, approved.digest, verdict, "watch", reason)
+        return self.log.record(replace(row, settled=True), self.lease)
 
 
 def _praise(results: Sequence[GateResult], *, first: bool) -> str:
@@ -277,14 +261,14 @@ class Effects:
             self.tracking.delete_alias(decision.model, PREVIOUS)
         else:
             self.tracking.set_alias(decision.model, PREVIOUS, previous.version)
-        version = self._of(decision)
+        version = self._find(decision.model, decision.version)
         if version is not None:
             self._tag(version, decision)
             self.tracking.delete_version_tag(version.model, version.version, REASON)
             show_decision(self.tracking, decision, version, None)
 
     def _reject(self, decision: Decision) -> None:
-        version = self._of(decision)
+        version = self._find(decision.model, decision.version)
         if version is not None:
             # The reason is there before the alias goes: who sees it gone finds out why.
             self._tag(version, decision)
@@ -293,7 +277,7 @@ class Effects:
             self._put_back(decision)
         if version is not None:
             champion = self.tracking.alias(decision.model, CHAMPION)
-            standing = None if champion is None else self._find(decision.model, champion)
+            standing = self._find(decision.model, champion)
             show_decision(self.tracking, decision, version, standing)
 
     def _put_back(self, decision: Decision) -> None:
@@ -309,11 +293,8 @@ class Effects:
         text = f"{decision.verdict} {decision.at:%Y-%m-%dT%H:%M:%SZ} ({decision.kind})"
         self.tracking.set_version_tag(version.model, version.version, PROMOTION, text)
 
-    def _of(self, decision: Decision) -> ModelVersion | None:
-        return None if decision.version is None else self._find(decision.model, decision.version)
-
-    def _find(self, model: str, version: int) -> ModelVersion | None:
+    def _find(self, model: str, version: int | None) -> ModelVersion | None:
         try:
-            return self.tracking.version(model, version)
+            return None if version is None else self.tracking.version(model, version)
         except UnknownNameError:
             return None

@@ -16,8 +16,7 @@ from playbill.versions.promotion.records import Decision
 from playbill.versions.tracking import ModelVersion, Tracking
 
 LINE = "*Playbill writes above this line and keeps what stands below it.*"
-LONGEST = 5_000
-"""Letters that MLflow takes."""
+LONGEST = 5_000  # letters that MLflow takes
 REFUSED = "Not promoted: "
 _OLDER = "**Not promoted.** "
 _PARAGRAPH = "\n\n"
@@ -26,21 +25,13 @@ _CUT = " ..."
 
 @dataclass(frozen=True, slots=True)
 class CanvasQuality:
-    """What a version reaches on one canvas.
-
-    Args:
-        canvas: Its name.
-        metric: Main metric, such as `ndcg@10`.
-        value: With its interval.
-        baseline: The best baseline, None without any.
-        baseline_value: Its value.
-    """
+    """What a version reaches on one canvas."""
 
     canvas: str
-    metric: str
-    value: Interval
-    baseline: str | None = None
-    baseline_value: float | None = None
+    metric: str  # main metric, such as `ndcg@10`
+    value: Interval  # with its interval
+    baseline: str | None = None  # the best baseline, None without any
+    baseline_value: float | None = None  # its value
 
 
 def describe_version(
@@ -48,12 +39,7 @@ def describe_version(
 ) -> None:
     """Write what a new version is worth onto it, and onto the model's page.
 
-    Args:
-        tracking: Its MLflow.
-        model: Name without the workspace.
-        number: The version.
-        quality: Canvases, the main one first.
-        about: Further paragraphs: its data, what it does without, and links.
+    `quality` has the main canvas first; `about` are further paragraphs: its data, what it does without, and links.
 
     Raises:
         UnknownNameError: There is no such version.
@@ -73,11 +59,7 @@ def describe_version(
 def show_decision(tracking: Tracking, decision: Decision, version: ModelVersion, standing: ModelVersion | None) -> None:
     """Write a promotion, or a refusal with its reason, onto a version and onto the model's page.
 
-    Args:
-        tracking: Its MLflow.
-        decision: `approved` or `rejected`.
-        version: What was decided on.
-        standing: The champion that stays after a refusal, None when there is none.
+    `standing` is the champion that stays after a refusal, None when there is none.
     """
     when, model = f"{decision.at:%Y-%m-%d %H:%M} UTC", decision.model
     own = [part for part in own_part(version.description) if not part.startswith(REFUSED)]

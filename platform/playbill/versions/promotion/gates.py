@@ -25,31 +25,19 @@ Key = tuple[str, str, str]
 
 @dataclass(frozen=True, slots=True)
 class GateResult:
-    """One number held against one limit.
+    """One number held against one limit."""
 
-    Args:
-        gate: The gate as it is written, such as `ndcg@10 on home against champion, -1%`.
-        metric: Flat name of the number, such as `home/ndcg@10`.
-        value: The candidate's, None when it has none.
-        reference: The champion's or baseline's, None when there is nothing to compare with.
-        limit: Least value that passes; the highest for a metric that is better lower.
-        passed: Whether it holds.
-        reason: Why it does not, why it was not measured, or that it holds inside the noise.
-        change: Relative change with the ends of its 95 % interval, where both answered the same requests.
-        members: Members behind that interval.
-        noise: Whether the other decision lies in the interval too.
-    """
-
-    gate: str
-    metric: str
-    value: float | None
-    reference: float | None
-    limit: float | None
-    passed: bool
-    reason: str = ""
+    gate: str  # the gate as it is written, such as `ndcg@10 on home against champion, -1%`
+    metric: str  # flat name of the number, such as `home/ndcg@10`
+    value: float | None  # the candidate's, None when it has none
+    reference: float | None  # the champion's or baseline's, None when there is nothing to compare with
+    limit: float | None  # least value that passes; the highest for a metric that is better lower
+    passed: bool  # whether it holds
+    reason: str = ""  # why it does not, why it was not measured, or that it holds inside the noise
+    # relative change with the ends of its 95 % interval, where both answered the same requests
     change: tuple[float, float, float] | None = None
-    members: int | None = None
-    noise: bool = False
+    members: int | None = None  # members behind that interval
+    noise: bool = False  # whether the other decision lies in the interval too
 
 
 class _Merged(NamedTuple):
@@ -64,11 +52,8 @@ def judge(
 ) -> tuple[GateResult, ...]:
     """Hold every gate.
 
-    Args:
-        gates: Of the candidate's definition.
-        candidate: Its evaluations, newest first.
-        champion: The approved version's, newest first; None at the first promotion, when gates against
-            the champion have nothing to compare with and pass.
+    Evaluations come newest first. `champion` is None at the first promotion, when gates against the champion have
+    nothing to compare with and pass.
 
     Raises:
         IntegrityError: Values by request that were kept are missing or were changed.
@@ -117,7 +102,9 @@ def _against_champion(gate: GateSpec, ours: _Merged, theirs: _Merged) -> Iterato
     elif not wanted:
         yield _unmeasured(gate, True, "the champion has no such number to compare with")
     for name in sorted(wanted):
-        if gate.metric.startswith(REWARD_METRIC) and not _same_reward(name, ours.metrics, theirs.metrics):
+        if gate.metric.startswith(REWARD_METRIC) and _fingerprint(name, ours.metrics) != _fingerprint(
+            name, theirs.metrics
+        ):
             own, other = _reward_id(name, ours.metrics), _reward_id(name, theirs.metrics)
             reason = f"not comparable: measured by {own}, the champion by {other}"
             yield _unmeasured(gate, False, f"{reason}, another version of the reward")
@@ -135,10 +122,6 @@ def _paired(
     canvas, metric, group = (*name.split("/", 2), "")[:3]
     number, allowed, lower = (canvas, metric, group), _allowed(gate), lower_is_better(gate.metric)
     return paired_change(number, ours.origins[name], theirs.origins[name], allowed, lower=lower, baseline=baseline)
-
-
-def _same_reward(name: str, ours: Mapping[str, float], theirs: Mapping[str, float]) -> bool:
-    return _fingerprint(name, ours) == _fingerprint(name, theirs)
 
 
 def _reward_id(name: str, metrics: Mapping[str, float]) -> str:

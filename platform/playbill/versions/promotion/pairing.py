@@ -15,23 +15,16 @@ from playbill.metrics import Interval, MemberBootstrap
 from playbill.versions.tracking import Evaluation
 from playbill.versions.tracking.numbers import MEMBER, REQUEST
 
-Number = tuple[str, str, str]
-"""Canvas, metric, and the group of a slice such as `country=US`, or nothing."""
+Number = tuple[str, str, str]  # Canvas, metric, and the group of a slice such as `country=US`, or nothing
 
 
 @dataclass(frozen=True, slots=True)
 class PairedChange:
-    """What changes from a reference to a candidate on the requests that both answered.
+    """What changes from a reference to a candidate on the requests that both answered."""
 
-    Args:
-        relative: The change over the reference's mean, with its interval.
-        beyond: By how much the candidate is better than the limit, with its interval: above zero it passes.
-        members: Members behind the requests.
-    """
-
-    relative: Interval
-    beyond: Interval
-    members: int
+    relative: Interval  # the change over the reference's mean, with its interval
+    beyond: Interval  # by how much the candidate is better than the limit, with its interval: above zero it passes
+    members: int  # members behind the requests
 
 
 def paired_change(

@@ -76,33 +76,19 @@ class Approved:
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """One row of the audit.
-
-    Args:
-        model: Name without the workspace.
-        version: The version decided on; None when there was none.
-        digest: Its digest at that moment.
-        verdict: `alarm` and `recovered` change nothing, they report.
-        kind: `rollback` when the pair had been approved before.
-        reason: One sentence for the MLflow UI and the log.
-        gates: What was measured.
-        at: When.
-        decided_by: The controller.
-        id: Row number, 0 before it is written.
-        settled: Whether MLflow shows it.
-    """
+    """One row of the audit."""
 
     model: str
-    version: int | None
+    version: int | None  # the version decided on; None when there was none
     digest: str | None
-    verdict: Verdict
-    kind: Kind
-    reason: str
+    verdict: Verdict  # `alarm` and `recovered` change nothing, they report
+    kind: Kind  # `rollback` when the pair had been approved before
+    reason: str  # one sentence for the MLflow UI and the log
     gates: tuple[GateResult, ...]
     at: datetime
     decided_by: str
-    id: int = 0
-    settled: bool = False
+    id: int = 0  # row number, 0 before it is written
+    settled: bool = False  # whether MLflow shows it
 
 
 class PromotionLog:
@@ -167,12 +153,9 @@ class PromotionLog:
         return tuple(sorted(name.removeprefix(prefix) for name in names if name.startswith(prefix)))
 
     def record(self, decision: Decision, lease: Lease, run_id: str | None = None) -> Decision:
-        """Write a decision, and its approval, in one transaction that also proves the lease is still held.
+        """Write a decision, and its approval, in one transaction that also proves the lease it was made under is held.
 
-        Args:
-            decision: As decided, without a row number.
-            lease: The lease it was decided under.
-            run_id: The run that trained an approved version; it outlives the version.
+        `run_id` is the run that trained an approved version; it outlives the version.
 
         Raises:
             LeaseLostError: Another controller has taken over. Nothing was written.
@@ -269,14 +252,9 @@ def new_holder() -> str:
 
 
 class Lease:
-    """The right to decide, for a limited time.
+    """The right to decide, for a limited time after each renewal, one per workspace.
 
-    Args:
-        database_url: The workspace's database.
-        name: What it is about, one per workspace.
-        holder: Who wants it.
-        clock: Real time; the clocks of controllers should agree within a few seconds.
-        seconds: How long it lasts after each renewal.
+    The clock is real time; the clocks of controllers should agree within a few seconds.
     """
 
     def __init__(self, database_url: str, name: str, holder: str, clock: Clock, seconds: float = LEASE_SECONDS) -> None:

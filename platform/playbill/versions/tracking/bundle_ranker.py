@@ -25,21 +25,14 @@ from playbill.tables import polars_schema
 from playbill.versions.tracking.packaging import CatalogueCopy
 
 DEFAULT_LENGTH = 10
-STEP = timedelta(minutes=1)
-"""Time between the events of a history that comes without times."""
+STEP = timedelta(minutes=1)  # time between the events of a history that comes without times
 
 Answer = dict[str, list[Any]]
 Row = Mapping[str, Any]
 
 
 class BundleRanker:
-    """One model version over the titles known at its registration. Safe to share between threads.
-
-    Args:
-        scorer: Of the bundle.
-        catalogue: The scorer's titles.
-        as_of: The moment of requests that name none.
-    """
+    """One model version over the titles known at its registration. Safe to share between threads."""
 
     def __init__(self, scorer: Scorer, catalogue: Catalogue, as_of: datetime) -> None:
         self.scorer, self.catalogue, self.as_of = scorer, catalogue, as_of
@@ -59,13 +52,9 @@ class BundleRanker:
         return cls(scorer, catalogue, known.as_of)
 
     def rank(self, rows: Sequence[Row]) -> list[Answer]:
-        """Rank titles for each request.
+        """Rank titles for each request: `title_ids`, `names` and `scores`, best first.
 
-        Args:
-            rows: `canvas`, and where known `k`, `history`, `query`, `source_title_id`, `country`, `at`.
-
-        Returns:
-            For each, `title_ids`, `names` and `scores`, best first.
+        A row has `canvas`, and where known `k`, `history`, `query`, `source_title_id`, `country`, `at`.
 
         Raises:
             UnknownNameError: A canvas that the model does not serve.

@@ -4,7 +4,7 @@ Every call goes through a client with its own tracking URI, so two workspaces in
 each other. Only where MLflow's fluent interface is the only way in (`log_model`, an active run for Feast's
 own integration) is the process-wide tracking URI set, and put back afterwards.
 
-How the MLflow UI is started beside our server, and where in it a model is.
+The MLflow UI is started beside our server.
 """
 
 from __future__ import annotations
@@ -48,11 +48,7 @@ _uri_lock = threading.RLock()
 
 
 class Connection:
-    """A lazily opened MLflow client for one tracking URI, safe to share between threads.
-
-    Args:
-        uri: An http(s) server or a database URL.
-    """
+    """A lazily opened MLflow client for one tracking URI (server or database), safe to share between threads."""
 
     def __init__(self, uri: str) -> None:
         self.uri = uri
@@ -146,8 +142,7 @@ class Connection:
     def guarded(self, action: str) -> Iterator[None]:
         """Turn whatever MLflow raises inside into a ServiceError that says what could not be done.
 
-        Args:
-            action: Past participle phrase for the message, such as "aliases of 'x' read".
+        `action` is a phrase for the message, such as "aliases of 'x' read".
         """
         try:
             yield
@@ -211,15 +206,7 @@ def is_missing(error: BaseException | None) -> bool:
 
 def _is_theirs(error: Exception) -> bool:
     """Whether an error comes from MLflow, its database, the network or the artifact store."""
-    module = type(error).__module__.partition(".")[0]
-    return isinstance(error, OSError) or module in {
-        "mlflow",
-        "sqlalchemy",
-        "requests",
-        "urllib3",
-        "botocore",
-        "boto3",
-    }
+    return isinstance(error, OSError) or type(error).__module__.partition(".")[0] in _THEIRS
 
 
 def _first_line(reason: object) -> str:
@@ -249,15 +236,10 @@ def ui_environment() -> dict[str, str]:
 
 
 def model_page(base: str, workspace: Workspace, model: str) -> str:
-    """Return the address of a registered model's page.
+    """Return the address of a registered model's page in an MLflow UI.
 
     MLflow opens in its mode for generative models, in which the registry is not in the menu; the address names the
     other mode (`workflowType`, MLflow 3.17).
-
-    Args:
-        base: Address of the MLflow UI.
-        workspace: Whose model.
-        model: Its name without the workspace.
     """
     name = quote(workspace.registered_name(model), safe="")
     return f"{base.rstrip('/')}/#/models/{name}?workflowType=machine_learning"

@@ -27,8 +27,7 @@ from playbill.versions.tracking.runs import RunHandle
 
 SCHEME, TABLES_SCHEME = "playbill-dataset://", "playbill-tables://"
 SOURCE_TYPE = "playbill"
-DIGEST_LENGTH = 32
-"""MLflow's databases take 36 letters."""
+DIGEST_LENGTH = 32  # MLflow's databases take 36 letters
 EXPERIMENT = "datasets"
 
 _CONTEXT = "mlflow.data.context"
@@ -43,12 +42,7 @@ _TYPES = {
 
 
 class PlaybillDatasetSource(DatasetSource):  # type: ignore[misc]
-    """Where a training set is, and which one it is.
-
-    Args:
-        folder: That `playbill dataset build` wrote.
-        digest: Of its manifest; None takes what is there.
-    """
+    """Where a training set is, and which one it is by the digest of its manifest; None takes what is there."""
 
     def __init__(self, folder: Path | str, digest: str | None = None) -> None:
         self.folder = Path(folder).absolute()
@@ -104,13 +98,7 @@ class PlaybillDatasetSource(DatasetSource):  # type: ignore[misc]
 
 
 class TablesSource(DatasetSource):  # type: ignore[misc]
-    """The canonical tables of a workspace, in the state that a run was trained on.
-
-    Args:
-        project: The project's folder.
-        workspace: Name of the workspace.
-        snapshot_id: Of its tables.
-    """
+    """The canonical tables of a workspace of a project, in the state (snapshot id) that a run was trained on."""
 
     def __init__(self, project: Path | str, workspace: str, snapshot_id: str) -> None:
         self.project, self.workspace, self.snapshot_id = Path(project).absolute(), workspace, snapshot_id
@@ -210,13 +198,7 @@ class PlaybillDataset(Dataset):  # type: ignore[misc]
         """Rows, bytes and folds, and of each fold its rows, members, titles and labels."""
         manifest = self.stored.manifest
         folds = {
-            fold: {
-                "rows": record.rows,
-                "members": record.members,
-                "titles": record.titles,
-                "labelled": record.labelled,
-                "positive": record.positive,
-            }
+            fold: record.model_dump(include={"rows", "members", "titles", "labelled", "positive"})
             for fold, record in manifest.folds.items()
         }
         return {"rows": manifest.rows, "bytes": manifest.bytes, "parts": len(manifest.parts), "folds": folds}
@@ -240,21 +222,15 @@ class PlaybillDataset(Dataset):  # type: ignore[misc]
 def from_playbill(stored: StoredDataset, name: str | None = None, digest: str | None = None) -> PlaybillDataset:
     """Return an opened training set as an MLflow dataset; `mlflow.data.from_playbill`.
 
-    Args:
-        stored: The training set.
-        name: Its name in MLflow (default: `MODEL:VERSION`).
-        digest: Shown by MLflow (default: the hash of the entity frame).
+    By default its name is `MODEL:VERSION`, and MLflow shows the hash of the entity frame as its digest.
     """
     return PlaybillDataset(stored, name, digest)
 
 
 def load_playbill(folder: Path | str, name: str | None = None, digest: str | None = None) -> PlaybillDataset:
-    """Open a training set and return it as an MLflow dataset; `mlflow.data.load_playbill`.
+    """Open a training set, by its folder or `playbill-dataset://` URI; `mlflow.data.load_playbill`.
 
-    Args:
-        folder: The folder, or its `playbill-dataset://` URI. Every file is checked.
-        name: Its name in MLflow (default: `MODEL:VERSION`).
-        digest: Shown by MLflow (default: the hash of the entity frame).
+    Every file is checked; name and digest are those of `from_playbill`.
 
     Raises:
         StateError: It is no training set.
@@ -264,12 +240,7 @@ def load_playbill(folder: Path | str, name: str | None = None, digest: str | Non
 
 
 def log_dataset(run: RunHandle, stored: StoredDataset, context: str = "training") -> None:
-    """Log a training set as an input of a run, with its manifest as an artifact.
-
-    Args:
-        run: An open run.
-        stored: The training set.
-        context: What the run uses it for, as MLflow shows it.
+    """Log a training set as an input of an open run, for a context that MLflow shows, with its manifest as an artifact.
 
     Raises:
         ServiceError: MLflow cannot be reached.

@@ -34,7 +34,7 @@ def read_digest(folder: Path) -> str:
     return verify_bundle(folder)
 
 
-class Tracking:
+class Tracking(ModelRegistry):
     """MLflow as one workspace sees it. Opens nothing until it is used; safe to share between threads.
 
     Args:
@@ -52,11 +52,9 @@ class Tracking:
         catalogue: Callable[[Workspace], CatalogueCopy] = CatalogueCopy.of,
         clock: Clock | None = None,
     ) -> None:
-        self.workspace = workspace
+        super().__init__(workspace, Connection(workspace.mlflow_uri))
         self._verify, self._catalogue = verify, catalogue
-        self._connection = Connection(workspace.mlflow_uri)
-        self._runs = Runs(workspace, self._connection, clock or WallClock())
-        self._registry = ModelRegistry(workspace, self._connection)
+        self._runs = Runs(workspace, self.connection, clock or WallClock())
 
     def start_run(
         self,
@@ -111,12 +109,8 @@ class Tracking:
     ) -> int:
         """Verify a bundle, log it as a pyfunc model, and register it as a version of `WORKSPACE.model`.
 
-        Args:
-            run: The run that made it.
-            bundle_folder: As `playbill.ranking.scoring.bundle.write_bundle` wrote it.
-            model: Name without the workspace.
-            tags: Of the version and of its run, such as `Lineage.tags()`; the digest is added.
-            metrics: Logged on the run; gates read them where the run has no table (`RunHandle.log_numbers`).
+        Tags are of the version and of its run, such as `Lineage.tags()`; the digest is added. Metrics are logged on the
+        run; gates read them where the run has no table (`RunHandle.log_numbers`).
 
         Returns:
             The version's number.
@@ -130,7 +124,7 @@ class Tracking:
         run.set_tags(tags)
         run.log_metrics(metrics or {})
         copy = partial(self._catalogue, self.workspace)
-        packager = Packager(self._connection, self._runs, self._registry, copy)
+        packager = Packager(self.connection, self._runs, self, copy)
         return packager.register(run, bundle_folder, digest, model, tags)
 
     def log_evaluation(
@@ -158,75 +152,9 @@ class Tracking:
         found = self._runs.search(EVALUATIONS, EVALUATED, reference)
         return (*found, *(self._runs.evaluation_of(run_id) if run_id else ()))
 
-    def models(self) -> tuple[str, ...]:
-        """Return the names of the workspace's registered models, without its prefix, sorted."""
-        return self._registry.models()
-
-    def versions(self, model: str) -> tuple[ModelVersion, ...]:
-        """Return every version of a model, newest first; none when it is not registered."""
-        return self._registry.versions(model)
-
-    def version(self, model: str, version: int) -> ModelVersion:
-        """Return one version.
-
-        Raises:
-            UnknownNameError: There is no such version, or it was deleted.
-        """
-        return self._registry.version(model, version)
-
-    def version_tags(self, model: str, version: int) -> dict[str, str]:
-        """Return a version's tags."""
-        return dict(self._registry.version(model, version).tags)
-
-    def set_version_tag(self, model: str, version: int, tag: str, value: str) -> None:
-        """Set a tag of a version; long values are cut at 5,000 letters."""
-        self._registry.set_tag(model, version, tag, value)
-
-    def delete_version_tag(self, model: str, version: int, tag: str) -> None:
-        """Remove a tag of a version; nothing happens when there is none."""
-        self._registry.delete_tag(model, version, tag)
-
-    def describe(self, model: str, version: int, text: str) -> None:
-        """Replace a version's description, which the MLflow UI shows at its top."""
-        self._registry.describe(model, version, text)
-
-    def description(self, model: str) -> str:
-        """Return what stands at the top of a model's page; empty when it is not registered."""
-        return self._registry.description(model)
-
-    def describe_model(self, model: str, text: str) -> None:
-        """Replace what stands at the top of a model's page."""
-        self._registry.describe_model(model, text)
-
-    def aliases(self, model: str) -> dict[str, int]:
-        """Return alias -> version; empty when the model is not registered."""
-        return self._registry.aliases(model)
-
     def alias(self, model: str, name: str) -> int | None:
         """Return the version an alias points at, or None."""
-        return self._registry.aliases(model).get(name)
-
-    def set_alias(self, model: str, name: str, version: int) -> None:
-        """Point an alias at a version, moving it when it is elsewhere.
-
-        Raises:
-            UnknownNameError: There is no such version.
-        """
-        self._registry.set_alias(model, name, version)
-
-    def delete_alias(self, model: str, name: str) -> None:
-        """Remove an alias; nothing happens when there is none."""
-        self._registry.delete_alias(model, name)
-
-    def resolve(self, reference: str) -> ModelVersion:
-        """Return the version a reference means now: `model@alias`, `model:3`, or `model` for the newest.
-
-        Raises:
-            ConfigError: The text is no reference.
-            UnknownNameError: No such model, alias or version; the nearest name is suggested.
-            StateError: Nothing is registered yet.
-        """
-        return self._registry.resolve(reference)
+        return self.aliases(model).get(name)
 
     def record(self, version: ModelVersion) -> VersionRecord:
         """Return what a version was trained from, as its bundle and its tags say. Weights are not fetched.
@@ -236,21 +164,18 @@ class Tracking:
                 of Playbill wrote it.
             ServiceError: MLflow or the artifact store cannot be reached.
         """
-        return read_record(self.workspace, self._connection, version)
+        return read_record(self.workspace, self.connection, version)
 
     def download(self, model: str, version: int, digest: str | None = None) -> Path:
         """Return the folder of a version's bundle, fetched into the workspace's serving folder and verified.
 
-        Args:
-            model: Name without the workspace.
-            version: Its version.
-            digest: What the bundle must be, as of an approved pair: then a sound copy that was fetched
-                before is returned without asking MLflow. None takes the digest of the version's tag.
+        With the `digest` of an approved pair a sound copy that was fetched before is returned without asking MLflow;
+        without, it is that of the version's tag.
 
         Raises:
             UnknownNameError: There is no such version.
             IntegrityError: It has no digest, or its bundle is missing or differs from it.
             ServiceError: MLflow or the artifact store cannot be reached.
         """
-        known = Pair(model, version, digest) if digest else pair_of(self._registry.version(model, version))
-        return download(self.workspace, self._connection, known, self._verify)
+        known = Pair(model, version, digest) if digest else pair_of(self.version(model, version))
+        return download(self.workspace, self.connection, known, self._verify)

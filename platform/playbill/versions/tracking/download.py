@@ -1,7 +1,4 @@
-"""Fetching a version's bundle: verified against its record, and in place only when it is whole.
-
-What a registered version was trained from: the small files of its bundle, and its tags.
-"""
+"""A version's bundle, verified against its record and in place only when it is whole; and what it was trained from."""
 
 from __future__ import annotations
 
@@ -133,8 +130,7 @@ def _move(folder: Path, target: Path) -> None:
 
 
 MANIFEST, ENCODER = "manifest.json", "encoder.json"
-FILES = (MANIFEST, SPEC, ENCODER)
-"""Of a bundle, without what needs torch to be read."""
+FILES = (MANIFEST, SPEC, ENCODER)  # of a bundle, without what needs torch to be read
 
 
 def read_record(workspace: Workspace, connection: Connection, version: ModelVersion) -> VersionRecord:

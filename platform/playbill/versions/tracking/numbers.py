@@ -33,19 +33,12 @@ _FORMAT = 1
 
 @dataclass(frozen=True, slots=True)
 class StoredNumbers:
-    """What `write_numbers` left in a run.
-
-    Args:
-        connection: Of the run.
-        run_id: The run.
-        metrics: Flat name -> number.
-        digests: Canvas -> SHA-256 of its file of requests.
-    """
+    """What `write_numbers` left in a run."""
 
     connection: Connection
     run_id: str
-    metrics: Mapping[str, float]
-    digests: Mapping[str, str] = field(default_factory=dict)
+    metrics: Mapping[str, float]  # flat name -> number
+    digests: Mapping[str, str] = field(default_factory=dict)  # canvas -> SHA-256 of its file of requests
 
     def requests(self, canvas: str) -> pl.DataFrame | None:
         """Return a canvas's values by request, None when none were kept.
@@ -65,11 +58,8 @@ def write_numbers(
 ) -> str:
     """Store an evaluation's numbers as artifacts of a run, and return the digest for its tag `NUMBERS`.
 
-    Args:
-        connection: Of the run.
-        run_id: The run.
-        metrics: Flat name -> number; those that are not finite are left out.
-        requests: Canvas -> [N] frame with `REQUEST`, `MEMBER`, slices, and values by request.
+    Metrics have flat names; those that are not finite are left out. `requests` has of each canvas an [N] frame with
+    `REQUEST`, `MEMBER`, slices, and values by request.
     """
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)

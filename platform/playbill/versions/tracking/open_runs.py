@@ -18,12 +18,7 @@ FOLDER = "open"
 
 @contextmanager
 def held_open(runs: Path, run_id: str) -> Iterator[None]:
-    """Mark a run as under way inside the block.
-
-    Args:
-        runs: The workspace's folder of runs.
-        run_id: MLflow's id.
-    """
+    """Mark a run as under way inside the block, in the workspace's folder of runs."""
     folder = runs / FOLDER
     folder.mkdir(parents=True, exist_ok=True)
     unlocked = folder / f".{run_id}.{os.getpid()}"
@@ -39,11 +34,7 @@ def held_open(runs: Path, run_id: str) -> Iterator[None]:
 
 
 def abandoned(runs: Path) -> Iterator[str]:
-    """Yield the runs whose process is gone, and forget each after it was dealt with.
-
-    Args:
-        runs: The workspace's folder of runs.
-    """
+    """Yield the runs of a workspace's folder whose process is gone, and forget each after it was dealt with."""
     folder = runs / FOLDER
     for path in sorted(folder.glob("[!.]*")) if folder.is_dir() else []:
         with suppress(FileNotFoundError):

@@ -1,8 +1,7 @@
 """A bundle as an MLflow model: models-from-code, so nothing is pickled, with the bundle and our wheel as artifacts.
 
-The titles as they were known at registration, beside the bundle of an MLflow model.
-
-Our servers read titles from the canonical tables. A plain MLflow model has no workspace, so it carries a copy.
+Our servers read titles from the canonical tables. A plain MLflow model has no workspace, so it carries a copy of them
+as they were known at registration.
 """
 
 from __future__ import annotations
@@ -28,12 +27,10 @@ from playbill.versions.tracking.runs import RunHandle, Runs
 from playbill.versions.tracking.wheel import requirement, write_wheel
 
 BUNDLE, CATALOGUE, PACKAGE = "bundle", "catalogue", "package"
-BUNDLE_PATH = f"artifacts/{BUNDLE}"
-"""Where the bundle is inside an MLflow model."""
+BUNDLE_PATH = f"artifacts/{BUNDLE}"  # where the bundle is inside an MLflow model
 MODEL_CODE = Path(__file__).with_name("pyfunc_model.py")
 
-SPEC = "spec.json"
-"""The bundle's definition."""
+SPEC = "spec.json"  # the bundle's definition
 HOME = "home"
 EXAMPLE = {
     "canvas": HOME,

@@ -22,16 +22,10 @@ class BundleModel(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
         self.ranker = BundleRanker.load(Path(context.artifacts["bundle"]), Path(context.artifacts["catalogue"]))
 
     def predict(self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None) -> pd.DataFrame:
-        """Rank titles for each request row.
+        """Rank titles for each request row, best first: title_ids, names and scores.
 
-        Args:
-            context: MLflow's, unused: the bundle was read at start.
-            model_input: Columns canvas, and where known k, history (title ids, oldest first), query,
-                source_title_id, country, at (ISO moment).
-            params: None are taken.
-
-        Returns:
-            One row per request: title_ids, names and scores, best first.
+        Columns are canvas, and where known k, history (title ids, oldest first), query, source_title_id, country and at
+        (ISO moment). The context was read at start, and no params are taken.
         """
         rows: list[dict[str, Any]] = model_input.to_dict("records")  # type: ignore[assignment]
         answers = self.ranker.rank(rows)

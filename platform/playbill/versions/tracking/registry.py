@@ -1,6 +1,6 @@
 """Registered models, their versions, tags and aliases; references such as `everycanvas@champion`.
 
-What a model version was made from, as tags that can be searched in the MLflow UI.
+A version's lineage, what it was made from, is in tags that can be searched in the MLflow UI.
 """
 
 from __future__ import annotations
@@ -152,13 +152,13 @@ class ModelRegistry:
         with self.connection.guarded(f"alias '{alias}' of '{model}'"):
             self.connection.client.delete_registered_model_alias(name, alias)
 
-    def set_tag(self, model: str, version: int, tag: str, value: str) -> None:
+    def set_version_tag(self, model: str, version: int, tag: str, value: str) -> None:
         """Set a tag of a version; long values are cut at 5,000 letters."""
         name = self.workspace.registered_name(model)
         with self.connection.guarded(f"tag '{tag}' of '{model}:{version}'"):
             self.connection.client.set_model_version_tag(name, str(version), tag, value[:TAG_LENGTH])
 
-    def delete_tag(self, model: str, version: int, tag: str) -> None:
+    def delete_version_tag(self, model: str, version: int, tag: str) -> None:
         """Remove a tag of a version; nothing happens when there is none."""
         if tag not in self.version(model, version).tags:
             return

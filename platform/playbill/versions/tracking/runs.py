@@ -1,7 +1,5 @@
 """Runs: parameters, curves, tables, figures and tags of one piece of work.
 
-Metric names in MLflow's alphabet, and back.
-
 MLflow takes letters, digits and `_-. :/` in a metric's name. Ours read `home/ndcg@10` and
 `home/country=US-MN/ndcg@10`; there they are `home/ndcg_at_10` and `home/country:US-MN/ndcg_at_10`.
 """
@@ -40,26 +38,17 @@ class Evaluation:
     """The numbers of one version under one protocol and split.
 
     Only evaluations with equal `protocol`, `split_digest` and `requests_version` may be compared.
-
-    Args:
-        protocol: What was held out.
-        split_digest: Digest of the frozen split.
-        metrics: Flat name -> number: from the run's table, or its own metrics where it was made without one.
-        run_id: The run that holds it.
-        stored: The table, with the values of single requests beside it.
-        requests_version: Version of what held-out requests carried, see `datasets.splits.REQUESTS`.
-        problem: Why the table cannot be read; then nothing may be concluded from what is absent.
-        other_files: Views that were read from other files than the version was trained on, as text.
     """
 
     protocol: str
     split_digest: str
+    # flat name -> number: from the run's table, or its own metrics where it was made without one
     metrics: Mapping[str, float]
     run_id: str
-    stored: StoredNumbers | None = None
-    problem: str = ""
-    requests_version: str = REQUESTS
-    other_files: str = ""
+    stored: StoredNumbers | None = None  # the table, with the values of single requests beside it
+    problem: str = ""  # why the table cannot be read; then nothing may be concluded from what is absent
+    requests_version: str = REQUESTS  # version of what held-out requests carried, see `datasets.splits.REQUESTS`
+    other_files: str = ""  # views that were read from other files than the version was trained on, as text
 
     def requests(self, canvas: str) -> pl.DataFrame | None:
         """Return a canvas's values by request, see `StoredNumbers.requests`; None when none were kept."""
@@ -78,10 +67,8 @@ class RunHandle:
     def log_metrics(self, metrics: Mapping[str, float], step: int = 0) -> None:
         """Log numbers in as few calls as MLflow allows; call it once per epoch, not per step.
 
-        Args:
-            metrics: Ours by name, such as `home/ndcg@10`. The MLflow UI shows `home/ndcg_at_10`.
-                Numbers that are not finite are left out.
-            step: Epoch, or whatever the curve's axis is.
+        Numbers that are not finite are left out. The MLflow UI shows our `home/ndcg@10` as `home/ndcg_at_10`; `step` is
+        the epoch, or whatever the curve's axis is.
         """
         from mlflow.entities import Metric
 
@@ -129,12 +116,7 @@ class RunHandle:
             self.connection.client.log_table(self.run_id, columns, f"tables/{name}.json")
 
     def log_numbers(self, metrics: Mapping[str, float], requests: Mapping[str, pl.DataFrame] | None = None) -> None:
-        """Store an evaluation's numbers as the run's table, from which gates then read all of them.
-
-        Args:
-            metrics: Ours by name, such as `home/ndcg@10/country=US`.
-            requests: Canvas -> values by request, see `versions.tracking.numbers`.
-        """
+        """Store an evaluation's numbers, and values by request of canvases, as the table that gates then read."""
         digest = write_numbers(self.connection, self.run_id, metrics, requests or {})
         self.set_tags({NUMBERS: digest})
 
@@ -225,10 +207,7 @@ class Runs:
     def active(self, run: RunHandle, *, close: bool) -> Iterator[Any]:
         """Make `run` MLflow's active run in this thread; yields the `mlflow` module.
 
-        Args:
-            run: Any run of this workspace.
-            close: End it with FINISHED, FAILED or KILLED. Otherwise its status afterwards is FINISHED
-                only if it was not running before.
+        With `close` it ends with FINISHED, FAILED or KILLED, else with FINISHED only if it was not running before.
         """
         with self.connection.everywhere() as mlflow:
             current = mlflow.active_run()

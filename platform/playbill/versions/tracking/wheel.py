@@ -21,12 +21,10 @@ PACKAGES = ("playbill", "playbill_feast")
 """What answers requests; what the distribution's entry points name comes too, since each of them has to load."""
 SHIPPED = ("model_zoo", "feature_repo")
 """Folders that the wheel holds as templates; a checkout has them beside the package."""
-EXTRAS = ("models", "tracking")
-"""Extras that a logged model needs."""
+EXTRAS = ("models", "tracking")  # extras that a logged model needs
 _METADATA = ("METADATA", "entry_points.txt")
 _WHEEL = "Wheel-Version: 1.0\nGenerator: playbill\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
-_MOMENT = (1980, 1, 1, 0, 0, 0)
-"""Of every member, so that one package gives one file, to the byte."""
+_MOMENT = (1980, 1, 1, 0, 0, 0)  # of every member, so that one package gives one file, to the byte
 
 
 def write_wheel(folder: Path) -> Path:
