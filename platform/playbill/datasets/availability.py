@@ -169,7 +169,6 @@ def availability_states(
 
 
 def _rules(requests: pl.DataFrame, resolved: ResolvedModel) -> tuple[list[CandidatesSpec], Ints64]:
-    """Return the R different rules there are, and [m] which one each request is under."""
     places: dict[CandidatesSpec, int] = {CandidatesSpec(): 0}
     # A local hour begins at a quarter of an UTC hour everywhere, so rules about hours hold for whole quarters.
     requested = requests.select(pl.col("canvas").cast(pl.String), quarter=pl.col("event_at").dt.truncate("15m"))
@@ -194,7 +193,6 @@ def _lasting(rules: CandidatesSpec) -> CandidatesSpec:
 
 
 def _spans(titles: Vocabulary, availability: pl.DataFrame) -> pl.DataFrame:
-    """Return title row, country, start and end of each span of a known title."""
     until = pl.col("available_until") if "available_until" in availability.columns else pl.lit(None, pl.Int64)
     as_moment = pl.col("available_from").dt.epoch("us")
     end = until.dt.epoch("us") if "available_until" in availability.columns else until

@@ -131,7 +131,6 @@ class TrainingSet:
             yield row, windows.member[window]
 
     def _draw(self, chosen: Ints64, seed: tuple[int, int, int]) -> dict[str, tuple[Ints64, Floats32]]:
-        """Draw negatives for the windows of all ranks."""
         if not self._assembler.targets.policies:
             return {}
         row, _ = self._assembler.rows_of(self._drawn_windows[chosen])

@@ -87,7 +87,6 @@ def compare(
 
 
 def _weights(report: EvaluationReport, metric: str) -> Floats64:
-    """Return [N] how much each request counts in a metric."""
     column = f"weight/{metric}"
     if column in report.requests.columns:
         return report.requests[column].to_numpy().astype(np.float64)

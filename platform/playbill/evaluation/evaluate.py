@@ -60,23 +60,10 @@ def evaluate(
 ) -> EvaluationReport:
     """Measure a model on one canvas of a protocol's held-out fold.
 
-    Args:
-        function: The model's blended scores for this canvas.
-        split: Folds of events, frozen; its protocol decides what is asked.
-        tables: The canonical tables, or their frames when several canvases are measured in turn.
-        resolved: The model's definition.
-        canvas: Canvas to ask.
-        k: Cut-offs; the first one is that of the main metric.
-        baselines: Registered baselines to stand beside it (default: those of every model, and the model's own).
-        fold: Fold that is held out.
-        replay: Windows of the protocol `replay`, and how the model learns between them.
-        judging: Slices, their minimum, and the bootstrap.
-        name: What the model is called in the report (default: its name in the zoo).
-        progress: Called after every chunk of requests.
-        log: Of these tables and folds, where it was made before for another canvas.
-        beside: Baselines of this log that were fitted before for another canvas.
-        truth: Of a simulated log: the ceiling is measured beside the others, and compared with none of them; a replay
-            has none.
+    The split's protocol decides what is asked; the first cut-off `k` is that of the main metric. Baselines are by
+    default those of every model and the model's own. `replay` is for the protocol of that name. Several canvases of one
+    log share its frames, `log` and `beside`. With the `truth` of a simulated log the ceiling is measured too; a replay
+    has none.
 
     Raises:
         UnknownNameError: An unknown canvas, baseline or slice.
@@ -129,7 +116,6 @@ def evaluate_case(
 
 
 def _requested(case: EvaluationCase) -> tuple[str, ...]:
-    """Say so where a canvas is asked at what was logged elsewhere."""
     elsewhere = sorted(set(case.frame["canvas"].drop_nulls()) - {case.canvas})
     if case.logged or not elsewhere:
         return ()
@@ -244,7 +230,6 @@ def replayed(
 
 
 def _windows(case: EvaluationCase, begun: datetime, length: timedelta) -> list[_Window]:
-    """Return the windows that have requests, with where these stand in the ordered case."""
     if length <= timedelta(0):
         raise ConfigError(f"a replay needs windows longer than nothing, got {length}")
     at = microseconds(case.frame["at"])

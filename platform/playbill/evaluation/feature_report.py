@@ -145,7 +145,6 @@ def coverage(data: TrainingSet) -> dict[str, float]:
 
 
 def _canvas(resolved: ResolvedModel) -> str:
-    """Return the canvas of titles that is meant where none is named."""
     names = (resolved.main_canvas, *resolved.canvases)
     return next((name for name in names if resolved.canvas(name).target == "title"), resolved.main_canvas)
 
@@ -203,7 +202,6 @@ class _Trial:
         return self._ranked(self._scorer.with_shuffled(use.feature, order), self._requests)
 
     def _ranked(self, scorer: Scorer, requests: Sequence[Request]) -> Floats64:
-        """Return [M] the rank of each target."""
         function = CanvasScorer(scorer, self.resolved, self.canvas, None)
         aligned = AlignedScorer(self.canvas, function, self.case.catalogue)
         ranks = []

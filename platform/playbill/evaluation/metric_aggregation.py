@@ -110,7 +110,6 @@ class Judge:
         return _Column(ours.values - self.measured[baseline].values[metric], ours.weights)
 
     def _judged(self, columns: Mapping[_Key, _Column]) -> tuple[dict[_Key, Interval], dict[_Key, float]]:
-        """Return intervals and p-values of columns from one pass over the draws."""
         if not columns:
             return {}, {}
         intervals, p = self.bootstrap.judged(*_stacked(list(columns.values())))

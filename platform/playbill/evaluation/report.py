@@ -251,5 +251,4 @@ def flat_interval(name: str, interval: Interval) -> dict[str, float]:
 
 
 def _read(content: dict[str, Any], *names: str) -> dict[str, Any]:
-    """Return the content with intervals under some names."""
     return content | {name: {metric: Interval(*ends) for metric, ends in content[name].items()} for name in names}

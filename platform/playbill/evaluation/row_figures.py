@@ -132,7 +132,6 @@ class RowFigure:
         )
 
     def _attributed(self, events: pl.DataFrame) -> pl.DataFrame:
-        """Return the events that happened in the row."""
         which = pl.col("row") == self.row.name if self.only is None else pl.col("row_id") == self.only
         return events.filter(pl.col("canvas") == self.row.canvas, which.fill_null(False))
 
@@ -150,7 +149,6 @@ class RowFigure:
         )
 
     def _why_nothing(self, log: EventLog, split: Split, fold: Fold) -> str:
-        """Say why there is no target: which rows the log knows, or which actions it has of this one."""
         where = f"in the {fold} fold of protocol '{split.protocol}'"
         held = log.frame.filter(pl.col("fold") == fold, pl.col("canvas") == self.row.canvas)
         known, acted = sorted(held["row"].drop_nulls().unique()), self._attributed(held)["action"].value_counts()
@@ -242,7 +240,6 @@ def _in_turn(first: Scores, then: Scores) -> Scores:
 
 
 def _judged_by(row: RowSpec, resolved: ResolvedModel) -> str:
-    """Return the label of the head that weighs most in a row's blend, else the metric of its canvas."""
     for head in sorted(row.blend or {}, key=lambda head: -(row.blend or {})[head]):
         spec = resolved.model.heads.get(head)
         if spec is not None and spec.label is not None:
@@ -251,7 +248,6 @@ def _judged_by(row: RowSpec, resolved: ResolvedModel) -> str:
 
 
 def _as_canvas(row: RowSpec, label: str, resolved: ResolvedModel) -> ResolvedModel:
-    """Return the model with a row in place of the canvas that it is scored as."""
     name = row.scored_as or row.canvas
     shown, requested = resolved.canvases[row.canvas], resolved.canvases[name]
     kids = shown.candidates.kids is True
@@ -290,7 +286,6 @@ def _with_source(events: pl.DataFrame, row: RowSpec) -> pl.DataFrame:
 def _ranked_by(
     figure: RowFigure, case: EvaluationCase, scorer: Scorer, resolved: ResolvedModel, features: MemberFeatures | None
 ) -> ScoreFunction:
-    """Return what orders the row."""
     row = figure.row
     if row.policy is None:
         return CanvasScorer(scorer, figure.resolved, figure.requested_as, features)
@@ -299,7 +294,6 @@ def _ranked_by(
 
 
 def _about(figure: RowFigure, case: EvaluationCase, judging: Judging) -> tuple[str, ...]:
-    """Say what is measured, and where it is little."""
     row, members = figure.row, case.frame["member_id"].n_unique()
     by = f"the policy {row.policy}" if row.policy is not None else "the row's blend"
     what = f"row '{figure.name}': ranked by {by}, judged by label '{figure.label.name}', all over the row's candidates"

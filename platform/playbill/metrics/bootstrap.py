@@ -115,7 +115,6 @@ class MemberBootstrap:
         return out
 
     def _draw(self, totals: Floats64) -> Floats64:
-        """Return [R, C] totals over drawn members."""
         generator = np.random.default_rng(self.seed)
         size = totals.shape[0]
         out = np.empty((self.resamples, totals.shape[1]))

@@ -100,7 +100,6 @@ def ranks_within(values: Scores, groups: Indices) -> Indices:
 
 
 def _masked(scores: Scores, candidates: Mask | None) -> Scores:
-    """Return scores with -inf exactly at what is no candidate."""
     if scores.ndim != 2 or (candidates is not None and candidates.shape != scores.shape):
         shape = None if candidates is None else candidates.shape
         raise ValueError(f"scores must be [N, T] and candidates alike, got {scores.shape} and {shape}")
@@ -143,7 +142,6 @@ def _picked(masked: Scores, places: int) -> Indices:
 
 
 def _ascending(picked: Indices) -> Indices:
-    """Sort each row's columns, empty places last."""
     last = np.iinfo(np.int64).max
     found = np.sort(np.where(picked == NOT_LISTED, last, picked), axis=1)
     ordered: Indices = np.where(found == last, NOT_LISTED, found)

@@ -1,9 +1,7 @@
 """What a network reads: dataclasses of tensors, made from numpy arrays with the same field names.
 
 Axis letters: B members, L history, T titles, N prediction rows, F features, S snapshots, C categorical fields.
-Bags (genres, grams) are flat: `ids[offsets[i]:offsets[i + 1]]` belong to row i, and `offsets` has one entry
-per row (the last bag ends where `ids` ends), as `torch.nn.functional.embedding_bag` wants them.
-Index 0 is always unknown or padding.
+Bags are flat, as `torch.nn.functional.embedding_bag` wants them; see `playbill.datasets.arrays`.
 """
 
 from __future__ import annotations

@@ -97,8 +97,7 @@ def strongest_weights(
 
     Plays are those of `binary_plays`. Titles beyond the `solved` most played ones get no weights. Deterministic.
 
-    Returns:
-        [T, T] float32: row s holds what a play of s adds to each title's score.
+    Row s of the [T, T] float32 holds what a play of s adds to each title's score.
     """
     most, weights = solve_most_played(binary_plays(title, member, titles), penalty, solved)
     kept = min(keep, len(most))

@@ -222,7 +222,6 @@ class HistoryTerms(nn.Module):
         return found, share * np.asarray(history.sum(axis=1), np.float64).ravel()
 
     def _matrix(self, table: str) -> sparse.csr_array:
-        """Return [T, T] a table, by source and title."""
         if table not in self._matrices:
             place, titles = self.tables.index(table), len(self.popularity)
             neighbour, value = self.neighbour[place].numpy(), self.value[place].numpy()
@@ -310,6 +309,5 @@ def _item_knn(plays: Plays, titles: int, kept: int) -> sparse.csr_array:
 
 
 def _groups(owner: Ints64, moment: Ints64) -> Ints64:
-    """Return [E] a number for each run of plays of one history at one moment."""
     changed = (np.diff(owner, prepend=-1) != 0) | (np.diff(moment, prepend=-1) != 0)
     return np.cumsum(changed) - 1

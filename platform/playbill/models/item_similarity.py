@@ -187,10 +187,7 @@ def fit_prior(
     """Learn the weights of metadata and the strength of the prior from pairs of titles.
 
     Weights by iterated least squares for the negative binomial that the model implies; the strength, each time after,
-    by likelihood over `STRENGTHS`. A log without two titles in one past gives zeros and 1.
-
-    Returns:
-        [1 + F] weights, and the strength.
+    by likelihood over `STRENGTHS`. Returns [1 + F] weights and the strength; zeros and 1 of a log without pairs.
     """
     left, right, share = _sample(counts, margin, generator)
     if not len(left) or not counts.nnz:
@@ -211,7 +208,6 @@ def fit_prior(
 
 
 def _likelihood(strength: float, m: Floats64, e: Floats64, lift: Floats64, share: Floats64) -> float:
-    """Return the log likelihood of counts: m is negative binomial of size k lift and odds e / k."""
     size = strength * lift
     from scipy.special import gammaln  # fits alone need it, and a shell that answers once does not wait for it
 

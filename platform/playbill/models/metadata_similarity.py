@@ -133,7 +133,6 @@ class TitleLikeness:
 
     @property
     def _facts(self) -> Ints64:
-        """[3, T]: kind, language and year."""
         return np.stack([self.kind, self.language, self.year])
 
     def _turned(self, name: str) -> Bags:
@@ -144,7 +143,6 @@ class TitleLikeness:
 
 
 def _add(found: Exact, sums: Bags) -> None:
-    """Add sparse [S, C] sums where they are."""
     if 4 * sums.nnz > found.size:
         found += sums.toarray()
         return
@@ -159,7 +157,6 @@ def _same(left: Ints64, right: Ints64) -> Floats32:
 
 
 def _near(left: Ints64, right: Ints64) -> Floats32:
-    """Return how near years are: 1 for the same, 0 where one of the two is not known."""
     known = (left > 0) & (right > 0)
     return np.where(known, np.exp(-np.abs(left - right) / YEAR_BUCKETS), 0.0).astype(np.float32)
 
@@ -177,7 +174,6 @@ def _bags(ids: Tensor, offsets: Tensor, weight: Floats32 | None = None) -> Bags:
 
 
 def _rarity(ids: Tensor, offsets: Tensor) -> Floats32:
-    """Return the inverse document frequency of each id, by id."""
     flat, starts = ids.numpy(), offsets.numpy()
     rows = np.repeat(np.arange(len(starts)), np.diff(starts, append=len(flat)))
     size = int(flat.max(initial=0)) + 1

@@ -219,14 +219,9 @@ class Network(nn.Module):
     ) -> dict[str, Tensor]:
         """Score every title in N requests; what is handed in saves computing it.
 
-        Args:
-            history: B members.
-            context: N requests.
-            titles: T titles.
-            vectors: `title_vectors(titles)` kept from before.
-            states: [N, D] from `last_states`.
-            heads: Names of the heads that are wanted; None = all.
-            biases: [P, K, T] from `pairs.bias_tables` of the wanted heads, and [N] which of them each request has.
+        `vectors` are `title_vectors(titles)`, `states` [N, D] those of `last_states`, `heads` the wanted ones (None =
+        all), and `biases` [P, K, T] are from `pairs.bias_tables` of those heads, with [N] which of them each request
+        has.
 
         Returns:
             Head name -> [N, T] float32 logits; column 0 (padding) is -10,000.

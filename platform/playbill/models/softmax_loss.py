@@ -57,8 +57,6 @@ class Names:
 
 @dataclass(frozen=True, slots=True)
 class _Fixed:
-    """What no gradient flows to."""
-
     bias_row: Tensor
     target: Tensor
     weight: Tensor
@@ -165,7 +163,6 @@ def chunks(rows: int, size: int) -> Iterator[slice]:
 
 
 def _runs(snapshot: Tensor | None, rows: int) -> list[int]:
-    """Return where each run of rows of one moment ends, ascending."""
     if snapshot is None or not rows:
         return [rows]
     counts = torch.unique_consecutive(snapshot, return_counts=True)[1]

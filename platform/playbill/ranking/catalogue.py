@@ -36,8 +36,6 @@ _NAME_AND_YEAR = re.compile(r"(.+?) *\((\d{4})\)")
 
 @dataclass(frozen=True, slots=True)
 class _Spans:
-    """Availability rows that count in one country, sorted by title."""
-
     column: Columns
     start: Ints64
     end: Ints64

@@ -113,12 +113,9 @@ def blend_page(
 ) -> PageScores:
     """Blend the heads of many rows.
 
-    Args:
-        logits: M of [T] float32, finite.
-        pairs: M different (row, head); every head of a row's blend is among them.
-        losses: Head -> its loss.
-        blends: [R] head -> weight; a weight of 0 keeps the head's logits and costs no more than them.
-        candidates: [R, T].
+    `logits` are M of [T] float32, finite, of M different (row, head) `pairs` with every head of a row's blend among
+    them; `blends` [R] are head -> weight, where 0 keeps the head's logits and costs no more than them; `candidates` are
+    [R, T].
 
     Raises:
         UnknownNameError: A blend names a head that has no logits.
@@ -147,7 +144,6 @@ def blend_page(
 
 
 def _term(logits: Floats32, loss: str, weight: float, among: tuple[Mask, Floats32]) -> tuple[Term, Floats32]:
-    """Return a head's part of a blend: how it is made, and its [T] float32 values."""
     if weight == 0:
         return Term(logits, loss, weight), np.zeros_like(logits)
     if loss in COMPETING:

@@ -68,8 +68,6 @@ class TitleCounts:
 
 @dataclass(frozen=True)
 class _Counted:
-    """What `PlayLog` keeps of its events."""
-
     plays: TitleCounts
     up: TitleCounts
     down: TitleCounts

@@ -71,8 +71,6 @@ def fit(
 
 
 class _Run:
-    """The state of one run on one worker."""
-
     def __init__(
         self,
         network: Network,
@@ -146,7 +144,6 @@ class _Run:
         return bfloat16_is_fast(self.place.device) if wanted is None else wanted
 
     def _resume(self) -> int:
-        """Load the newest checkpoint and return the number of finished epochs."""
         found = checkpoints(self.folder) if self.folder else []
         if not found:
             return 0

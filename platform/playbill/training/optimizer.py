@@ -220,10 +220,8 @@ class Balancer(Protocol):
     def update(self, losses_K: Tensor, pulls_K: Tensor, seen_K: Tensor) -> None:
         """Take in a step.
 
-        Args:
-            losses_K: Mean loss of each head over the whole batch.
-            pulls_K: Norm of the gradient of each mean loss with respect to the shared states; zeros if not asked for.
-            seen_K: Whether the batch had a row for the head.
+        `losses_K` are mean losses over the whole batch, `pulls_K` norms of their gradients with respect to the shared
+        states (zeros if not asked for), `seen_K` says whether the batch had a row for the head.
         """
 
     def state(self) -> dict[str, Tensor]:

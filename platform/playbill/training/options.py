@@ -40,5 +40,4 @@ class TrainOptions:
 
 
 def _updated(spec: Frozen, **changes: Any) -> Frozen:
-    """Return a copy with those changes that are not None."""
     return spec.model_copy(update={name: value for name, value in changes.items() if value is not None})

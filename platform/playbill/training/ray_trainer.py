@@ -224,7 +224,6 @@ def _run(
 
 
 def _keep(place: Storage, last: str | None, folder: Path) -> None:
-    """Bring the last checkpoint into the run's own folder, where the result is read from."""
     if last is None:
         return
     with tempfile.TemporaryDirectory(dir=folder, prefix=".unfinished-") as scratch:
@@ -233,7 +232,6 @@ def _keep(place: Storage, last: str | None, folder: Path) -> None:
 
 
 def _explained(error: BaseException, cluster: Cluster) -> BaseException:
-    """Turn Ray's error into ours: the worker's own where it has one, else what to change."""
     if isinstance(error, WorkerGroupError):
         for failure in error.worker_failures.values():
             cause = getattr(failure, "cause", None) or failure
@@ -251,7 +249,6 @@ def _explained(error: BaseException, cluster: Cluster) -> BaseException:
 
 
 def _result(network: NetworkConfig, settings: LoopSettings, folder: Path, done: int) -> FitResult:
-    """Read the finished run back from its last checkpoint."""
     saved = load_checkpoint(checkpoints(folder)[-1], settings.digest(network))
     trained = Network(network)
     trained.load_state_dict(saved.weights if saved.best is None else saved.best)

@@ -230,7 +230,6 @@ class _Run:
         )
 
     def _earlier_run(self) -> str | None:
-        """Return the MLflow run of a killed attempt; a finished one is cleared away."""
         state = self.folder.state()
         if state is None:
             return None
@@ -282,7 +281,6 @@ class _Run:
         return fit(network, data, self.settings, folder=folder, report=report, progress=self._progress, place=place)
 
     def _storage(self) -> str | None:
-        """Return what of `training.storage` is this run's."""
         shared = self.workspace.training_storage
         return None if shared is None else f"{shared.rstrip('/')}/{self.workspace.name}/{self.folder.path.name}"
 

@@ -231,7 +231,6 @@ def _learn(head: str, terms: HistoryTerms, fold: ValidationFold, resolved: Resol
 
 
 def _terms_of(blend: Mapping[str, float]) -> list[str]:
-    """Return what a blend has beside heads: terms about a request's query or source title."""
     return [name for name in blend if name in TERMS]
 
 

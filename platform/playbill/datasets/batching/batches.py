@@ -225,7 +225,6 @@ class Assembler:
         )
 
     def _queries(self, rows: Rows, made: list[tuple[Ints64, Ints64]], pool: QueryPool) -> tuple[Ints64, Ints64]:
-        """Return the bags of logged rows followed by those of every task."""
         parts = [gather_bags(self.context.query_grams, self.query_offsets, rows.request)]
         for place, (task, (keep, _)) in enumerate(zip(self.tasks, made, strict=True)):
             if task.source == "title_names":
@@ -239,7 +238,6 @@ class Assembler:
 
 
 def _hidden(columns: ContextColumns, row: Ints64, chance: Floats32) -> dict[str, Ints64]:
-    """Return the indices of each field in N rows, some of them hidden."""
     hidden = {name: chance[:, place] < MASKED_SHARE for place, name in enumerate(DRAWN)}
     last = chance[:, len(DRAWN) - 1]
     hidden |= dict.fromkeys(PLACE, (last >= MASKED_SHARE) & (last < MASKED_SHARE + PLACELESS_SHARE))

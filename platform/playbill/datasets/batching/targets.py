@@ -61,10 +61,8 @@ class TargetAssembler:
     def mean_weights(self, row: Ints64, made: float, steps: int) -> dict[str, float]:
         """Return head -> what its rows weigh together in a batch on average, for heads whose rows weigh differently.
 
-        Args:
-            row: Rows that an epoch reads, repeats counted.
-            made: Made rows for each of them that can be made into others.
-            steps: Batches of an epoch.
+        `row` are the rows that an epoch of `steps` batches reads, repeats counted; `made` rows are made for each that
+        can be made into others.
         """
         shared, known = self._weight(row), self.rows.title[row] > 0
         found = {}
@@ -137,7 +135,6 @@ class TargetAssembler:
         return found
 
     def _frequency(self, head: str, titles: int) -> Floats32:
-        """Return [T] how often each title is among the positive rows of an epoch, as a share."""
         if head not in self._frequencies:
             positive = self.rows.labels[head] > 0
             weights = self.rows.copies[positive] if len(self.rows.copies) else None

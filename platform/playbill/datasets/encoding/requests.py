@@ -78,7 +78,6 @@ def as_carried(encoder: Encoder, requests: Sequence[Request]) -> list[Request]:
 
 
 def _owners(requests: Sequence[Request]) -> tuple[Ints64, list[int]]:
-    """Return [N] the history of each request, and [H] the first request of each history."""
     places: dict[int, int] = {}
     firsts: list[int] = []
     owners = np.empty(len(requests), np.int64)
@@ -114,7 +113,6 @@ def history_lengths(requests: Sequence[Request]) -> Ints64:
 
 
 def _histories(encoder: Encoder, requests: Sequence[Request]) -> tuple[Ints64, Ints64, Ints64]:
-    """Return first token and number of tokens of each request, and all tokens."""
     keep = encoder.state.history_length
     parts = [_past(request, number) for number, request in enumerate(requests) if _has_past(request)]
     if not parts:

@@ -36,14 +36,10 @@ def title_arrays(
 ) -> TitleArrays:
     """Encode every title the encoder has a row for; T counts the padding row.
 
-    Args:
-        encoder: Its `title_rows` decide the order. A row without an entry in `titles` has no metadata.
-        titles: The canonical table, one row per title.
-        availability: The canonical table; the first `available_from` of any country is the launch.
-        plays: [T] plays in the training part; 0 for later titles.
-        as_of: The moment ages are told at.
-        snapshots: [S, T, F] raw features; nan = missing.
-        categorical: title_id and the categorical title features.
+    The encoder's `title_rows` decide the order; one without an entry in `titles` has no metadata. The first
+    `available_from` of any country is the launch, ages are told at `as_of`. `plays` are [T] in the training part,
+    `snapshots` [S, T, F] raw features with nan = missing, `categorical` has title_id and the categorical title
+    features.
 
     Raises:
         DataError: A title has several rows.
@@ -106,7 +102,6 @@ def _in_order(
 
 
 def _read(encoder: Encoder, frame: pl.DataFrame, column: str) -> pl.Series:
-    """Return a column, or nulls where the model does not read it or the table lacks it."""
     if column not in encoder.state.metadata or column not in frame.columns:
         return pl.Series(column, [None] * frame.height, dtype=pl.String)
     return frame[column]

@@ -101,7 +101,6 @@ def _gaps(event_at: pl.Series, rows: Ints64, member: Ints64, firsts: Ints64) -> 
 
 
 def _durations(events: pl.DataFrame, rows: Ints64, firsts: Ints64) -> Ints64:
-    """Bucket the total time; unknown where no event of the token says any."""
     if "duration_s" not in events.columns or not len(firsts):
         return np.zeros(len(firsts), np.int64)
     seconds = events["duration_s"].cast(pl.Float64).fill_null(np.nan).to_numpy()[rows]

@@ -99,14 +99,9 @@ def label_values(
 ) -> dict[str, Floats32]:
     """Return the value of every head's label for every event, nan where it has none or is too young.
 
-    Args:
-        resolved: The model.
-        known: What the labels may look at, sorted by member_id and seq; complete from each member's start.
-        events: Rows of `known` that are asked about, in the order of the answer.
-        availability: The canonical table.
-        as_of: What was known then.
-        titles: The canonical table, which some labels look at.
-        require_rows: A label that teaches its head nothing is a mistake, unless the head is optional.
+    `known` is what the labels may look at, sorted by member_id and seq and complete from each member's start; `events`
+    are those of it that are asked about, in the order of the answer. With `require_rows` a label that teaches its head
+    nothing is a mistake, unless the head is optional.
 
     Raises:
         DataError: `require_rows`, and the label of a head that is not optional has no positive row, or is the same for

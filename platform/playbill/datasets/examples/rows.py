@@ -136,8 +136,7 @@ def next_slots(tokens: Tokens) -> Ints64:
 def slates(events: pl.DataFrame, titles: AnyInts, targets: Ints64, seed: int) -> tuple[Ints64, Ints64]:
     """Return what the requests of target events ([R] rows of the frame, -1 = no slate) showed and did not play.
 
-    Returns:
-        Titles, flat, in an order drawn at random, and [R + 1] where each row's begin.
+    Titles are flat, in an order drawn at random, and [R + 1] are where each row's begin.
     """
     keys = ["member_id", "request_id"]
     own = events.select(*keys, "action", title=pl.Series(titles, dtype=pl.Int64)).filter(

@@ -2,8 +2,6 @@
 
 A row of a group that is too small is drawn several times an epoch, and each time it weighs so much less: whatever is
 drawn, the weights of a row add up to 1, so weighted totals are those of the log, exactly.
-
-What examples are worth: the door through which rewards reach training, without this room knowing rewards.
 """
 
 from __future__ import annotations

@@ -143,7 +143,6 @@ def _known(
     resolved: ResolvedModel,
     weights: ExampleWeights | None,
 ) -> Known:
-    """Label the events of a fold, and tell what they are worth, by the log up to its end."""
     first = fold == "train"
     events = known if first else split.events(known, fold)
     tables = (log.availability, as_of)

@@ -60,14 +60,10 @@ def ials(case: EvaluationCase) -> Ials:
 
 
 class Ials:
-    """Scores are w v_t, with w solved from the titles that the request's history played.
+    """Scores are w v_t (v [T, D]), with w solved from the titles that the request's history played.
 
     No member's own vector is kept: a request's is solved anew from its history (the paper's fold-in), so a member
-    who was not there in training is asked for like any other. A request without a known past gets the backoff.
-
-    Args:
-        titles: [T, D] v.
-        backoff: [T] scores for an empty past.
+    who was not there in training is asked for like any other. A request without a known past gets the backoff [T].
     """
 
     def __init__(self, catalogue: TitleOrder, titles: Factors, options: IalsOptions, backoff: Floats64) -> None:
@@ -131,7 +127,6 @@ def solve_rows(plays: sparse.csr_array, other: Factors, options: IalsOptions) ->
 
 
 def _batches(counts: Ints64, factors: int) -> list[Ints64]:
-    """Return rows with plays in batches of like length, so that little of a batch is padding."""
     rows = np.argsort(-counts, kind="stable")
     rows = rows[counts[rows] > 0]
     batches = []

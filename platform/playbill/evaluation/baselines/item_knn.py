@@ -1,8 +1,6 @@
 """Item-to-item neighbours: titles like those the member played, by shrunk cosine of who played them.
 
-Sources: Deshpande and Karypis, "Item-based top-N recommendation algorithms", TOIS 2004; shrinkage and neighbourhood
-as in Ferrari Dacrema, Cremonesi and Jannach, "Are we really making much progress?", RecSys 2019
-(arXiv 1907.06902), section 3.2. Axis letters: N requests, U members, T titles, J neighbours.
+The sources are in `playbill.models.item_knn`. Axis letters: N requests, U members, T titles, J neighbours.
 """
 
 from __future__ import annotations
@@ -38,11 +36,7 @@ class ItemKnn:
     """Scores are x S, where x [T] marks the member's played titles.
 
     S[s, t] = |members of both| / (sqrt(|members of s| |members of t|) + h), kept where s is among the J titles most
-    like t, zero elsewhere and on the diagonal. A request without a known past gets the backoff.
-
-    Args:
-        similarity: [T, T] S, sparse.
-        backoff: [T] scores for an empty past.
+    like t, zero elsewhere and on the diagonal. A request without a known past gets the backoff [T].
     """
 
     def __init__(self, catalogue: TitleOrder, similarity: sparse.csr_array, backoff: Floats64) -> None:

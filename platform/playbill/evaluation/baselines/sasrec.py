@@ -214,11 +214,7 @@ def _step(
 
 
 def _hold_back(known: Sequences, generator: np.random.Generator) -> tuple[Sequences, Codes, Codes]:
-    """Take the last play from some members with three or more.
-
-    Returns:
-        What may be learnt from; the members judged; the play taken from each.
-    """
+    """Take the last play from some members with three or more; return what is left, those members, and their plays."""
     enough = np.nonzero(known.lengths >= 3)[0]
     judged = np.sort(generator.permutation(enough)[:HELD_BACK])
     last = known.offsets[judged + 1] - 1

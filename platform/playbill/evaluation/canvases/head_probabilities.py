@@ -91,8 +91,7 @@ def head_rows(
 
     Events are those logged on the canvas; `labels` are of this fold, if they were gathered before for another canvas.
 
-    Returns:
-        A row per head that can be measured, and why the others cannot.
+    Returns a row per head that can be measured, and why the others cannot.
     """
     judging = judging or Judging()
     labels = labels or held_out_labels(split, tables, resolved, fold)
@@ -136,7 +135,6 @@ def _states(wanted: Mapping[str, pl.DataFrame]) -> pl.DataFrame:
 
 
 def _drawn(states: pl.DataFrame, seed: int) -> pl.DataFrame:
-    """Keep whole members, drawn at random, until there are no more states than `MOST_STATES`."""
     if states.height <= MOST_STATES:
         return states
     members = states.group_by("member_id", maintain_order=True).len().sample(fraction=1.0, shuffle=True, seed=seed)

@@ -72,7 +72,6 @@ class CanvasScorer:
     def _parts(
         self, requests: Sequence[Request], heads: Collection[str] | None = None
     ) -> Iterator[Mapping[str, Floats32]]:
-        """Yield logits of heads, `REQUESTS_AT_ONCE` requests at a time."""
         requested = self.with_features(requests)
         for start in range(0, len(requested), REQUESTS_AT_ONCE):
             part = requested[start : start + REQUESTS_AT_ONCE]

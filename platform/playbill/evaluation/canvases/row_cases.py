@@ -160,7 +160,6 @@ def build_row_case(
 
 
 def _rates(tables: EvaluationTables, log: EventLog, resolved: ResolvedModel, spec: CanvasSpec) -> dict[str, float]:
-    """Return how often rows of each name were played from in the train fold, as far as it was known at its end."""
     last = log.frame.filter(pl.Series(log.trained()))["event_at"].max()
     if not isinstance(last, datetime):
         return {}
@@ -171,7 +170,6 @@ def _rates(tables: EvaluationTables, log: EventLog, resolved: ResolvedModel, spe
 def _labelled_rows(
     tables: EvaluationTables, log: EventLog, resolved: ResolvedModel, spec: CanvasSpec, as_of: datetime
 ) -> pl.DataFrame:
-    """Return `ROW_COLUMNS`, `value`, `page` (place of its first event) and `fold` of the rows labelled by then."""
     values = extract(resolved.labels[spec.metric], tables.interactions, as_of, tables.availability)
     began = pl.col("place").min().over("member_id", "request_id")
     known = log.frame.filter(pl.col("request_id").is_not_null()).with_columns(page=began)

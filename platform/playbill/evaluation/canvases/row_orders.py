@@ -82,7 +82,6 @@ class RowRanker:
 
 
 def _entries(case: RowCase, title_ids: Sequence[str]) -> list[RowEntry]:
-    """Return what a head reads of each row; a title that the model does not know is none."""
     known = {title: column for column, title in enumerate(title_ids)}
 
     def column(title: str | None) -> int:

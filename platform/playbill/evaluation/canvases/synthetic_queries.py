@@ -172,7 +172,6 @@ def evaluate_more_like_this(
 
 
 def _drawn(case: EvaluationCase, seed: int) -> EvaluationCase:
-    """Return the case with as many of its requests as queries are made for."""
     most = min(MOST_SEARCHED, max(FEWEST_SEARCHED, SEARCHED_CELLS // max(1, len(case.catalogue))))
     if len(case) <= most:
         return case
@@ -181,7 +180,6 @@ def _drawn(case: EvaluationCase, seed: int) -> EvaluationCase:
 
 
 def _searched(case: EvaluationCase) -> tuple[str, ...]:
-    """Say so where queries were made for some of the held-out titles only."""
     if not case.drawn_from:
         return ()
     searched = case.frame["event_id"].n_unique()
@@ -214,7 +212,6 @@ def _one_each(split: Split) -> Split:
 
 
 def _prefixes(names: Sequence[str]) -> list[list[str]]:
-    """Return the first 1, 2 and 3 letters of each name; empty where the name is shorter or ends in a space."""
     cut = [[name[:length].strip() for name in names] for length in (1, 2, 3)]
     return [
         [text if len(text) == length else "" for text in texts] for length, texts in zip((1, 2, 3), cut, strict=True)
@@ -222,7 +219,6 @@ def _prefixes(names: Sequence[str]) -> list[list[str]]:
 
 
 def _typed(names: Sequence[str], seed: int) -> list[str]:
-    """Return one made query of four or more letters for each name, empty where the name is shorter."""
     drawn = made_queries(names, _TRIES, seed)
     return [
         next((query for query in queries if len(query) >= 4), name if len(name) >= 4 else "")

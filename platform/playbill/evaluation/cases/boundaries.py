@@ -47,7 +47,6 @@ def assert_history_before(case: EvaluationCase | RowCase) -> None:
 
 
 def _history(case: EvaluationCase | RowCase) -> str:
-    """Say whether a history holds an event after its request."""
     log = case.log
     at = microseconds(log.frame["event_at"])
     running = log.frame.select(pl.col("event_at").cum_max().over("member_id"))["event_at"]
@@ -72,7 +71,6 @@ def assert_fitted_before(case: EvaluationCase) -> None:
 
 
 def _fitted(case: EvaluationCase) -> str:
-    """Say whether popularity and other baselines would be fitted on plays at or after a request."""
     return _reaches(case, case.log.fitted() & case.log.plays, "popularity: fitted on plays up to")
 
 
@@ -98,13 +96,11 @@ def _reaches(case: EvaluationCase, read: Mask, what: str) -> str:
 
 
 def _profiles(case: EvaluationCase) -> str:
-    """Say whether a profile row that candidates read was known only after the request."""
     late = case.rule.profiles.known_from(case.frame) > microseconds(case.frame["at"])
     return _spell(case, late, "profiles", "a row of `members` that was known only after the request")
 
 
 def _candidates(case: EvaluationCase) -> str:
-    """Say whether a target is a candidate before its title's launch, on canvases of what can be played now."""
     if case.rule.spec.available != "now":
         return ""
     requested = case.frame[case.rows]

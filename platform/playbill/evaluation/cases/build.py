@@ -60,14 +60,8 @@ def build_case(
     of all canvases, with no more than who, when and where. Targets that the canvas could not have shown at that moment
     are left out and counted.
 
-    Args:
-        tables: The canonical tables.
-        split: Folds of events, frozen.
-        resolved: The model, for its canvases and labels.
-        canvas: Canvas to measure.
-        fold: Which fold is held out.
-        log: Of these tables and folds, where it was made before for another canvas.
-        as_logged: Whether a canvas with a log of its own is asked at that alone; else as if it had none.
+    `log` is of these tables and folds, where it was made before for another canvas. Without `as_logged` a canvas with a
+    log of its own is asked as if it had none.
 
     Raises:
         UnknownNameError: The model has no such canvas.
@@ -166,9 +160,6 @@ def logged_frame(events: pl.DataFrame, spec: CanvasSpec) -> pl.DataFrame:
     What only the answer says is withheld. `row` and `row_position` of an event are those that the played title was
     shown in, and a list for the canvas is ranked before there are rows. A source title on a canvas that reads none is
     that of such a row.
-
-    Returns:
-        `REQUEST_COLUMNS` and `CARRIED_COLUMNS`.
     """
     return _frame(events, carried_by(spec))
 

@@ -117,8 +117,6 @@ def _predict_fold(
 
 @dataclass(frozen=True)
 class _Means:
-    """Smoothed mean rewards of titles and groups."""
-
     title: Floats64
     seen: Floats64
     group: Floats64

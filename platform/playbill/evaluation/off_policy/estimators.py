@@ -130,7 +130,6 @@ class _Cut(NamedTuple):
 
 
 def _threshold(weights: Floats64, options: ThresholdOptions | None, at: Callable[[float], _Cut]) -> float:
-    """Return the given threshold, or the tried one with the least variance / n + bias^2."""
     if options is not None and options.threshold is not None:
         return options.threshold
     positive = weights[weights > 0.0]

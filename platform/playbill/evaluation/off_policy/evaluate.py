@@ -89,13 +89,8 @@ def off_policy_report(
     An estimator under the floor, or of a policy that the log hardly tried, is refused and says so in the report;
     groups are refused in the same way.
 
-    Args:
-        log: The weighed rows, see `weigh` and `combine`.
-        estimators: Names of `ESTIMATORS`, all over rows or all over slates; None = those that suit the log.
-        main: The estimator that slices are read by; None = `snips` or `slate_snips`, whichever is among them.
-        slices: Of `GROUPS`; a slice with one group is left out.
-        rules: Floor and interval.
-        minimum_members: Groups with fewer members are left out.
+    `estimators` are all over rows or all over slates (None = those that suit the log); slices, of `GROUPS`, are read by
+    `main` (None = `snips` or `slate_snips`). A slice with one group, and groups of fewer members, are left out.
 
     Raises:
         UnknownNameError: No such estimator or slice.

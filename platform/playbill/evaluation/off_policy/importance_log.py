@@ -101,7 +101,6 @@ def weigh(
 
 
 def _groups(logged: LoggedSlates) -> pl.DataFrame:
-    """[n] slice columns; what is not known is called so."""
     wanted = logged.frame.select(
         canvas=pl.lit(logged.canvas),
         **{name: pl.col(name).fill_null("unknown" if name != "row_id" else "none") for name in GROUPS[1:]},
@@ -118,7 +117,6 @@ def _scored(
     name: str,
     progress: Progress | None,
 ) -> tuple[Floats32, Mask]:
-    """Score every slate; [S, T] scores and what may be shown."""
     shown = canvas if candidates is None else canvas.model_copy(update={"candidates": candidates})
     rule = CandidateRule.of(shown, scene.tables, scene.catalogue, scene.log)
     scorer = AlignedScorer(name, function, scene.catalogue)
@@ -170,7 +168,6 @@ def _direct(
 def _placed(
     policy: TargetPolicy, logged: LoggedSlates, titles: Indices, scores: Floats32, mask: Mask, model: DirectModel | None
 ) -> tuple[Floats64, Floats64 | None]:
-    """[n] target probability of each row and the direct model's mean there."""
     places = int(logged.positions.max(initial=0)) + 1
     shown = np.full((len(logged), places), -1, dtype=np.int64)
     shown[logged.slates, logged.positions] = titles

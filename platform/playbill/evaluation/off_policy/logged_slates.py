@@ -70,18 +70,10 @@ def logged_slates(
 
     A slate is what one request showed in one row. A canvas without rows has one slate per request.
 
-    Args:
-        tables: The canonical tables.
-        canvas: The canvas.
-        outcome: What impressions were worth.
-        rows: Only these rows of the page; None = all.
-        places: Only the first places of each slate. A reader from the top sees them first, so this is exact under the
-            cascade, and keeps weights small; None = all.
-        since: Only requests from this moment on: what a model was not trained on.
-        most: At most this many slates, whole members drawn at random; None = all.
-        without_propensity: `refuse` a log with missing propensities, or `drop` the slates that lack one, as for
-            a log whose traffic was randomised in part.
-        seed: Of the draw of members.
+    `rows` are the only rows of the page that are read, `places` the first places of each slate: a reader from the top
+    sees them first, so this is exact under the cascade and keeps weights small. `since` leaves out what a model was
+    trained on. Of more than `most` slates whole members are drawn at random. A log with missing propensities is
+    refused, or the slates that lack one are dropped, as for a log whose traffic was randomised in part.
 
     Raises:
         StateError: Nothing was logged there.
@@ -144,7 +136,6 @@ def _unplaced(shown: pl.DataFrame) -> list[Problem]:
 
 
 def _unweighable(shown: pl.DataFrame, rule: WithoutPropensity) -> list[Problem]:
-    """Propensities that nothing can be divided by."""
     value = pl.col("propensity")
     missing = "Log the propensity of everything shown, or weigh only the requests that have it (drop the others)."
     impossible = "A propensity is the chance with which the title was shown, given those above it: over 0, up to 1."
@@ -170,7 +161,6 @@ def _problem(shown: pl.DataFrame, where: str, rows: pl.Expr, what: str, hint: st
 
 
 def _numbered(shown: pl.DataFrame) -> pl.DataFrame:
-    """Add `slate` and `place`."""
     place = pl.col("position").fill_null(0).rank("ordinal").over(_KEY).cast(pl.Int64) - 1
     return shown.with_columns(pl.struct(_KEY).rank("dense").cast(pl.Int64).alias("slate") - 1, place.alias("place"))
 

@@ -91,13 +91,9 @@ def place_by_place(
 ) -> Placed:
     """Walk down logged slates and ask a policy about every place. Time O(S T K), extra memory O(S T).
 
-    Args:
-        policy: The target policy.
-        scores: [S, T].
-        candidates: [S, T] what may stand in the slate at all.
-        shown: [S, K] title column of each logged place, -1 = empty. A title that is no candidate has probability 0.
-        quality: [S, T] direct model of a title's reward; None = no expectations.
-        factor: [K] multiplies `quality` at each place; None = ones.
+    `scores` and `candidates` are [S, T], `shown` [S, K] the title column of each logged place, -1 = empty; a title that
+    is no candidate has probability 0. `quality` [S, T] is a direct model of a title's reward, which `factor` [K]
+    multiplies at each place (None = ones); without it there are no expectations.
     """
     size, places = shown.shape
     left = candidates.copy()

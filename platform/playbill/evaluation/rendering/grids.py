@@ -149,7 +149,6 @@ def _results(report: EvaluationReport) -> Grid:
 
 
 def _standing(report: EvaluationReport) -> Iterator[str]:
-    """Say where the model is not ahead, and how far it is from the ceiling."""
     if report.not_ahead_of:
         yield f"{NOT_AHEAD} not ahead of {', '.join(report.not_ahead_of)} on {report.main_metric}"
     if (share := report.share_of_ceiling) is not None:

@@ -43,13 +43,8 @@ def html_report(
 ) -> str:
     """Write reports as one page.
 
-    Args:
-        title: The page's heading, such as `everycanvas:3`.
-        reports: One section each.
-        arms: Versions compared, in a section of their own.
-        leakage_checks: Leakage checks that were run.
-        skipped: Canvas -> why it was not measured.
-        drawn: Canvas -> what `plots` drew of its report already; reports of other canvases are drawn here.
+    `skipped` says why canvases were not measured. `drawn` is what `plots` drew of some canvases' reports already;
+    others are drawn here.
 
     Raises:
         ConfigError: matplotlib is not installed.

@@ -80,7 +80,6 @@ def figure_with_axes(width: float, height: float, rows: int = 1, columns: int = 
 
 
 def _bars(title: str, metric: str, rows: Sequence[tuple[str, Interval]], line: float | None = None) -> Any:
-    """Draw one bar per row with its interval; `line` marks the mean over everything."""
     figure, axes = figure_with_axes(7, 1.2 + 0.35 * len(rows))
     names, intervals = [name for name, _ in rows], [interval for _, interval in rows]
     values = [interval.value for interval in intervals]
@@ -125,7 +124,6 @@ def _reliability(canvas: str, head: HeadRow) -> Any:
 
 
 def _curve(report: EvaluationReport) -> Any:
-    """Draw every function's main metric window by window."""
     figure, axes = figure_with_axes(8, 3.8)
     for place, row in enumerate(report.rows):
         values = [window.metrics[row.name].value for window in report.windows]

@@ -126,7 +126,6 @@ def _first_mistakes(error: ValidationError, shown: int = 2) -> str:
 
 
 def _checked(folder: Path, digest: str | None) -> tuple[dict[str, Any], str]:
-    """Return the manifest and its digest, both checked."""
     try:
         text = (folder / MANIFEST).read_bytes()
     except OSError:
@@ -155,7 +154,6 @@ def _parsed(folder: Path, text: bytes) -> dict[str, Any]:
 
 
 def _sha256(path: Path) -> str | None:
-    """Return the file's hash, None when it cannot be read."""
     try:
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()

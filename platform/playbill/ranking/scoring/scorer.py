@@ -189,7 +189,6 @@ class Scorer:
         self._moments.remember(moments)
 
     def _batches(self, requests: Sequence[Request]) -> list[Ints64]:
-        """Group requests of about one history length."""
         known = np.array([self._states.get(request) is not None for request in requests], dtype=np.bool_)
         lengths = np.minimum(history_lengths(requests), self.encoder.state.history_length)
         lengths[known] = 0

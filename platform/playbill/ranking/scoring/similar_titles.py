@@ -124,5 +124,4 @@ class AlikeTitles:
 
 
 def _of_titles(of_groups: Floats32, of: Ints64, titles: Ints64) -> Floats32:
-    """Return what titles have by what their groups have."""
     return of_groups[of[titles]]

@@ -17,11 +17,9 @@ that is typed, the titles whose facets have most of it, and at least half, count
 their facets have.
 Axis letters: N queries, T titles, E bags, F fields.
 
-Everything of a title that people may search by, as bags of grams: its names, its characters, its facets, its story.
-
-A title has one bag for each of its names and one for each of its characters, so that a query is held against one name
-at a time; one for all its facets (genres, kind, year and decade as words: "horror", "1994", "90s"); and one for the
-words of its synopsis, whole and by their first letters, so that "zombies" finds "zombie".
+A title has one bag for each name and each character, so that a query is held against one name at a time; one for all
+its facets (genres, kind, year and decade as words: "horror", "1994", "90s"); and one for the words of its synopsis,
+whole and by their first letters, so that "zombies" finds "zombie".
 """
 
 from __future__ import annotations
@@ -91,7 +89,6 @@ def _characters(titles: pl.DataFrame) -> Texts:
 
 
 def _facets(titles: pl.DataFrame) -> Texts:
-    """Return the words of genres, kind, year and decade of every title."""
     parts = []
     if "genres" in titles.columns:
         parts.append(pl.col("genres").list.join(" ", ignore_nulls=True).str.replace_all("_", " "))

@@ -99,7 +99,6 @@ class TitleMoments:
         return TitleMoments(self._network, self._encoder, vectors, self._features, self._kept)
 
     def _make(self, keys: Sequence[Key]) -> list[torch.Tensor]:
-        """Return the biases of some keys, a few moments at a time."""
         found: dict[Key, torch.Tensor] = {}
         moments, step = sorted({moment for moment, *_ in keys}), self._at_once(CELLS_AT_ONCE)
         for start in range(0, len(moments), step):
@@ -113,7 +112,6 @@ class TitleMoments:
         return [found[key] for key in keys]
 
     def _at_once(self, cells: int) -> int:
-        """Return how many moments have so many numbers, one at least."""
         return max(1, cells // max(1, self._encoder.title_rows.size * len(self._encoder.state.title_snapshot)))
 
     def _read(self, moments: Ints64) -> None:

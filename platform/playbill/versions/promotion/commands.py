@@ -117,7 +117,6 @@ def _since(controller: Controller, version: ModelVersion, seen: int) -> Decision
 
 
 def _stands(controller: Controller, version: ModelVersion) -> bool:
-    """Return whether the version is the approved champion, so that there is nothing to decide."""
     standing = controller.log.approved(version.model)
     alias = controller.tracking.alias(version.model, CHAMPION)
     return standing is not None and alias == version.version and standing.pair == (version.version, version.digest)

@@ -202,7 +202,6 @@ class Controller:
         return Decision(model, version, digest, verdict, kind, reason, gates, self.clock.now(), self.holder)
 
     def _alarm(self, model: str, approved: Approved) -> Decision | None:
-        """Report a champion that is gone, once."""
         latest = self.log.latest(model)
         if latest is not None and latest.verdict == "alarm":
             return None

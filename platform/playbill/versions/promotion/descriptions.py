@@ -156,7 +156,6 @@ def _verdict(main: CanvasQuality, champion: int | None, changes: Mapping[str, Pa
 
 
 def _table(quality: Sequence[CanvasQuality], changes: Mapping[str, PairedChange], champion: int | None) -> str:
-    """Return a Markdown table; a baseline that is ahead of the model is in bold."""
     against = f" against version {champion} |" if changes else ""
     rows = [
         f"| canvas | metric | value, 95 % interval | best baseline |{against}",

@@ -38,13 +38,8 @@ def paired_change(
 ) -> PairedChange | None:
     """Pair a number by request.
 
-    Args:
-        number: Which one.
-        candidate: Evaluation of the candidate that holds it.
-        reference: That of the champion; the candidate's own when it is compared with a baseline.
-        allowed: Relative change that the limit stands at, such as -0.01.
-        lower: Whether the metric is better when it is lower.
-        baseline: Name of the baseline that stands in for the reference.
+    `reference` is the champion's evaluation, or the candidate's own where a `baseline` stands in. The limit stands at
+    the relative change `allowed`, such as -0.01; `lower` metrics are better when they are lower.
 
     Returns:
         The change; None when values by request were not kept on both sides, or no request is in both.

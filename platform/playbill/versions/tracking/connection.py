@@ -205,7 +205,6 @@ def is_missing(error: BaseException | None) -> bool:
 
 
 def _is_theirs(error: Exception) -> bool:
-    """Whether an error comes from MLflow, its database, the network or the artifact store."""
     return isinstance(error, OSError) or type(error).__module__.partition(".")[0] in _THEIRS
 
 

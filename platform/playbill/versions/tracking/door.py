@@ -71,13 +71,8 @@ class Tracking(ModelRegistry):
         Inside the block it is MLflow's own active run in this thread and MLflow's tracking URI is the
         workspace's, so Feast's MLflow integration writes its lineage tags onto it.
 
-        Args:
-            experiment: Such as `everycanvas`.
-            name: The run's name in the UI.
-            tags: Such as `Lineage.tags()`.
-            params: May be nested; names become dotted. Not logged again when resuming.
-            resume: Id of an earlier run to go on with.
-            command: What started it, shown as the run's source beside its user and git revision.
+        `params` may be nested, names become dotted; they are not logged again when a run is resumed by its id.
+        `command` is shown as the run's source beside its user and git revision.
 
         Raises:
             ServiceError: MLflow cannot be reached.
@@ -107,13 +102,10 @@ class Tracking(ModelRegistry):
         tags: Mapping[str, Any],
         metrics: Mapping[str, float] | None = None,
     ) -> int:
-        """Verify a bundle, log it as a pyfunc model, and register it as a version of `WORKSPACE.model`.
+        """Verify a bundle, log it as a pyfunc model, and register it as a version, whose number is returned.
 
         Tags are of the version and of its run, such as `Lineage.tags()`; the digest is added. Metrics are logged on the
         run; gates read them where the run has no table (`RunHandle.log_numbers`).
-
-        Returns:
-            The version's number.
 
         Raises:
             IntegrityError: The bundle does not match its manifest.

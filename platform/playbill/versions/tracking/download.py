@@ -164,7 +164,6 @@ def read_record(workspace: Workspace, connection: Connection, version: ModelVers
 
 
 def _check_record(pair: Pair, texts: Mapping[str, bytes]) -> None:
-    """Check the manifest against the version's digest, and the other files against the manifest."""
     found = {name: hashlib.sha256(text).hexdigest() for name, text in texts.items()}
     files = json.loads(texts[MANIFEST]).get("files", {}) if found[MANIFEST] == pair.digest else {}
     if wrong := [name for name in FILES if found[name] != files.get(name, pair.digest if name == MANIFEST else None)]:
@@ -177,13 +176,11 @@ def _columns(encoder: Mapping[str, Any]) -> set[str]:
 
 
 def _views(manifest: Mapping[str, Any], version: ModelVersion) -> dict[str, str]:
-    """Return each view's hash; versions from before the manifest had them hold them in a tag."""
     views: dict[str, str] | None = manifest.get("extra", {}).get("feature_views")
     return _pairs(version.tags.get(f"{PREFIX}feature_views", "")) if views is None else views
 
 
 def _pairs(text: str) -> dict[str, str]:
-    """Read `a:1,b:2`."""
     found = (item.partition(":") for item in text.split(",") if item)
     return {name: value for name, _, value in found}
 
