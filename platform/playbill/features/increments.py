@@ -205,7 +205,8 @@ TABLE_VIEWS: Mapping[str, TableView] = {
 
 def update_table_view(view: TableView, folder: ViewFolder, log: LogState, full: bool) -> Updated:
     """Bring one view up to date: append what is new or changed, or write it anew where that cannot be."""
-    old, state = folder.sound_state(), _table_state(view, log)
+    digests = {table: log.tables.digest(table) for table in view.tables}
+    old, state = folder.sound_state(), ViewState(view.version, 0, None, log.tables.snapshot_id(), digests, {})
     if old is not None and not full and (old.version, old.log) == (state.version, state.log):
         return Updated("unchanged", "", old, 0)
     rows = view.rows(log.tables)
@@ -218,11 +219,6 @@ def update_table_view(view: TableView, folder: ViewFolder, log: LogState, full: 
         return Updated("built", why, done, done.rows)
     changed = rows.join(stored, on=rows.columns, how="anti", nulls_equal=True, maintain_order="left")
     return Updated("increment", "", folder.append(changed, state, old), changed.height)
-
-
-def _table_state(view: TableView, log: LogState) -> ViewState:
-    digests = {table: log.tables.digest(table) for table in view.tables}
-    return ViewState(view.version, 0, None, log.tables.snapshot_id(), digests, {})
 
 
 def _why_table_anew(view: TableView, stored: pl.DataFrame, rows: pl.DataFrame, old: ViewState) -> str:

@@ -103,12 +103,14 @@ def event_view(
     Raises:
         DefinitionError: A column, a window or an entity cannot be; all mistakes are named.
     """
+    # What is no aggregate at all is named by `_check`.
+    aggregates = [value for value in values.values() if isinstance(value, Aggregate)]
     recipe = Recipe(
         name,
         _keys(name, entity),
         actions=None if actions is None else tuple(actions),
         values=dict(values),
-        reads=_reads(name, [value for value in map(_value, values.values()) if value is not None]),
+        reads=_reads(name, [value.value for value in aggregates if value.value is not None]),
     )
     _check(recipe)
     return _view(recipe, entity, [Field(name=column, dtype=Float32) for column in values], ttl, description, tags)
@@ -235,9 +237,8 @@ def _entities(entity: Entity | Sequence[Entity]) -> list[Any]:
 def _keys(name: str, entity: Entity | Sequence[Entity]) -> tuple[str, ...]:
     keys = tuple(one.join_key for one in _entities(entity))
     texts = [column.name for column in INTERACTIONS.columns if column.type == "string"]
-    problems = [
-        Problem(key, "is no text column of the event log.", _nearest(key, texts)) for key in keys if key not in texts
-    ]
+    those, what = f"Those are {', '.join(texts)}.", "is no text column of the event log."
+    problems = [Problem(key, what, did_you_mean(key, texts, those)) for key in keys if key not in texts]
     if not keys:
         problems = [Problem("entity", "is missing: a view is of members, titles or the like.")]
     if problems:
@@ -264,11 +265,6 @@ def _check(recipe: Recipe) -> None:
         raise DefinitionError(f"feature view '{recipe.name}'", problems)
 
 
-def _value(aggregate: Any) -> pl.Expr | None:
-    # What is no aggregate at all is named by `_check`.
-    return aggregate.value if isinstance(aggregate, Aggregate) else None
-
-
 def _expression(value: str | pl.Expr) -> pl.Expr:
     return pl.col(value) if isinstance(value, str) else value
 
@@ -291,7 +287,3 @@ def _events(last: int | None, within: str | timedelta | None) -> int | None:
     if last is not None and last < 1:
         raise DefinitionError("feature view", [Problem("last", f"needs at least 1, got {last}.")])
     return last
-
-
-def _nearest(name: str, known: Sequence[str]) -> str:
-    return did_you_mean(name, known, f"Those are {', '.join(known)}.")

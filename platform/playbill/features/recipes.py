@@ -113,7 +113,10 @@ class Recipe:
     def _counted(self, events: pl.DataFrame, span: Span) -> pl.DataFrame:
         numbers = {name: self._number(events, name, value) for name, value in self.values.items()}
         counted = events.select(*self.keys, enters(self.hourly), pl.col("recorded_at").alias(CREATED_AT)).with_columns(
-            *(_steps(column).alias(_sum(name)) for name, column in numbers.items()),
+            *(
+                (column / STEP).round().cast(pl.Int64).fill_null(0).alias(_sum(name))
+                for name, column in numbers.items()
+            ),
             *(column.is_not_null().cast(pl.Int8).alias(_count(name)) for name, column in numbers.items()),
         )
         both = [(part(name), value) for name, value in self.values.items() for part in (_sum, _count)]
@@ -209,10 +212,6 @@ def _result(name: str, value: Aggregate) -> pl.Expr:
     count, total = pl.col(_count(name)), pl.col(_sum(name)) * STEP
     number = {"count": count, "sum": total, "mean": pl.when(count > 0).then(total / count)}[value.kind]
     return number.cast(pl.Float64).log1p() if value.log else number
-
-
-def _steps(values: pl.Series) -> pl.Series:
-    return (values / STEP).round().cast(pl.Int64).fill_null(0)
 
 
 def _sum(name: str) -> str:

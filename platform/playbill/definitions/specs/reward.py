@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import BeforeValidator, Field, WithJsonSchema, model_validator
 
@@ -31,13 +31,9 @@ class TermSpec(Spec):
     however long."""
 
 
-def _term(value: Any) -> Any:
-    return {"weight": value} if not isinstance(value, dict | TermSpec) else value
-
-
 Term = Annotated[
     TermSpec,
-    BeforeValidator(_term),
+    BeforeValidator(lambda value: value if isinstance(value, dict | TermSpec) else {"weight": value}),
     WithJsonSchema({"anyOf": [{"type": "number"}, TermSpec.model_json_schema()]}),
 ]
 """A weight, or a weight and more."""

@@ -82,7 +82,8 @@ class FeatureRepo:
     def service_hashes(self, service: str) -> dict[str, str]:
         """Return view -> content hash of every view behind a service; nothing for an unknown one."""
         found: dict[str, str] = {}
-        waiting = [*self._reads("feature_service", service)]
+        definition = self.definitions.get(("feature_service", service))
+        waiting = [*definition.reads] if definition else []
         while waiting:
             reading = waiting.pop()
             view = self.definitions.get((reading.kind, reading.name))
@@ -92,10 +93,6 @@ class FeatureRepo:
                 found[view.name] = view.content
                 waiting += view.reads
         return dict(sorted(found.items()))
-
-    def _reads(self, kind: str, name: str) -> tuple[Reading, ...]:
-        found = self.definitions.get((kind, name))
-        return found.reads if found else ()
 
 
 def read_feature_repo(folder: Path) -> FeatureRepo:

@@ -21,7 +21,9 @@ from playbill.definitions.zoo.feature_definitions import (
 from playbill.definitions.zoo.yaml_tree import Place, problem
 from playbill.errors import Problem
 
-_ALREADY_IMPORTED = {"feast", "numpy", "pandas", "pyarrow", "playbill", "sqlalchemy", "yaml", "click", "pydantic"}
+_TAKEN = sys.stdlib_module_names | {
+    *("feast", "numpy", "pandas", "pyarrow", "playbill", "sqlalchemy", "yaml", "click", "pydantic")
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +46,7 @@ def scan_feature_repo(folder: Path, problems: list[Problem]) -> FeatureNames:
     for path in python_files(folder):
         relative = path.relative_to(folder)
         shown = f"{folder.name}/{relative.as_posix()}"
-        if len(relative.parts) == 1 and _is_taken(path.stem):
+        if len(relative.parts) == 1 and path.stem in _TAKEN:
             what = f"a file called {path.name} is silently skipped by Feast, Python has a module of that name"
             problems.append(problem(Place(shown, 1, 1), (), what, "Rename it."))
         tree = _parse(path, shown, problems)
@@ -59,10 +61,6 @@ def scan_feature_repo(folder: Path, problems: list[Problem]) -> FeatureNames:
                 found[kind].add(literal)
     problems.extend(service_problems(folder))
     return FeatureNames(frozenset(found["service"]), frozenset(found["view"]), tuple(computed))
-
-
-def _is_taken(stem: str) -> bool:
-    return stem in sys.stdlib_module_names or stem in _ALREADY_IMPORTED
 
 
 def _parse(path: Path, shown: str, problems: list[Problem]) -> ast.Module | None:

@@ -132,7 +132,7 @@ class Graph:
         Raises:
             UnknownNameError: There is none; the nearest one is suggested.
         """
-        found = sorted(node for node in self.nodes if requested in _names(node))
+        found = sorted(node for node in self.nodes if requested in (str(node), f"{node.kind}:{node.name}", node.name))
         if found:
             return found
         kind = requested.partition(":")[0]
@@ -196,17 +196,11 @@ def _own_heads(way: tuple[Edge, ...]) -> bool:
     for edge in way:
         if edge.what.kind == "model":
             model = edge.what
-        if model is not None and edge.on.kind == "head" and not _is_head_of(edge.on, model):
-            return False
+        if model is not None and edge.on.kind == "head":
+            head_of = (edge.on.name.partition(".")[0], edge.on.version)
+            if head_of != (model.name, model.version):
+                return False
     return True
-
-
-def _is_head_of(head: Node, model: Node) -> bool:
-    return (head.name.partition(".")[0], head.version) == (model.name, model.version)
-
-
-def _names(node: Node) -> set[str]:
-    return {str(node), f"{node.kind}:{node.name}", node.name}
 
 
 def graph_of(zoo: Zoo, features: FeatureRepo | None = None) -> Graph:
@@ -250,7 +244,10 @@ def _node(zoo: Zoo, kind: str, reference: str) -> Node | None:
 def _add(graph: Graph, zoo: Zoo, node: Node, checked: Checked) -> None:
     match checked.spec:
         case RewardSpec() as reward:
-            _add_reward(graph, zoo, node, reward)
+            for label, term in reward.terms.items():
+                otherwise = f", {term.otherwise:g} where it says no" if term.otherwise else ""
+                why = f"counts it with weight {term.weight:g}{otherwise}"
+                graph.depends(node, _node(zoo, "Label", label), why)
         case CanvasSpec() as canvas:
             graph.depends(node, _node(zoo, "Label", canvas.metric), "is judged by it")
             if canvas.rows_of is None:
@@ -266,12 +263,6 @@ def _add(graph: Graph, zoo: Zoo, node: Node, checked: Checked) -> None:
                 graph.depends(node, _node(zoo, "Model", member.partition("@")[0]), f"has it as '{role}'")
         case LabelSpec():
             pass
-
-
-def _add_reward(graph: Graph, zoo: Zoo, node: Node, reward: RewardSpec) -> None:
-    for label, term in reward.terms.items():
-        otherwise = f", {term.otherwise:g} where it says no" if term.otherwise else ""
-        graph.depends(node, _node(zoo, "Label", label), f"counts it with weight {term.weight:g}{otherwise}")
 
 
 def _add_row(graph: Graph, zoo: Zoo, node: Node, row: RowSpec) -> None:
