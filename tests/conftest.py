@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import pytest
 from hypothesis import settings
 
-from playbill.config import Project, ProjectSettings, Workspace
+from playbill.config import ProjectFolder, ProjectSettings, Workspace
 from playbill.errors import IntegrityError
 
 if TYPE_CHECKING:
@@ -122,7 +122,7 @@ def _migrate(folder: Path) -> None:
 @pytest.fixture
 def mlflow_workspace(tmp_path: Path, migrated_mlflow: Path) -> Workspace:
     """Workspace `ml` of an otherwise empty project, with an MLflow database of its own."""
-    workspace = Project(tmp_path, ProjectSettings()).workspace("ml")
+    workspace = ProjectFolder(tmp_path, ProjectSettings()).workspace("ml")
     workspace.folder.mkdir(parents=True)
     shutil.copyfile(migrated_mlflow, workspace.mlflow_uri.removeprefix("sqlite:///"))
     return workspace

@@ -177,9 +177,6 @@ class ProjectFolder:
         return tuple(sorted(on_disk | self.settings.workspaces.keys()))
 
 
-Project = ProjectFolder
-
-
 @dataclass(frozen=True)
 class Workspace:
     """One service's data: its folder, database and clock, side by side with others."""

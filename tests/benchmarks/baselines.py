@@ -21,7 +21,7 @@ import click
 import numpy as np
 from bench_tie_rule import shuffle_ties
 
-from playbill.config import Project, ProjectSettings
+from playbill.config import ProjectFolder, ProjectSettings
 from playbill.datasets import make_split
 from playbill.definitions.specs import BASELINES
 from playbill.definitions.zoo import load_zoo
@@ -72,13 +72,13 @@ def main(data, mapping, protocol, names, ties, tune, as_json):
     Example: python tests/benchmarks/baselines.py --names popular,ease --json
     """
     with tempfile.TemporaryDirectory() as home:
-        workspace = Project(ROOT, ProjectSettings(home=home)).workspace("bench")
+        workspace = ProjectFolder(ROOT, ProjectSettings(home=home)).workspace("bench")
         if data is None:
             ingest(workspace, "movielens_100k")
         else:
             ingest(workspace, "parquet", {"path": data, "mapping": mapping})
         if ties == "random":
-            shuffled = Project(ROOT, ProjectSettings(home=home)).workspace("shuffled")
+            shuffled = ProjectFolder(ROOT, ProjectSettings(home=home)).workspace("shuffled")
             shuffle_ties(Tables(workspace), Tables(shuffled), np.random.default_rng(0))
             workspace = shuffled
         tables = EvaluationTables.read(Tables(workspace))

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import click
 
-from playbill.config import Project, ProjectSettings
+from playbill.config import ProjectFolder, ProjectSettings
 from playbill.evaluation import compare_arms
 from playbill.features import FeatureDoor, build_features
 from playbill.sources import ingest
@@ -38,7 +38,7 @@ def main(data, mapping, protocol, seeds, workers, as_json):
     """
     with tempfile.TemporaryDirectory() as home:
         settings = ProjectSettings(home=home, workspace="bench")
-        workspace = Project(ROOT, settings).workspace()
+        workspace = ProjectFolder(ROOT, settings).workspace()
         if data is None:
             ingest(workspace, "movielens_100k")
         else:

@@ -13,7 +13,7 @@ import click
 import numpy as np
 import polars as pl
 
-from playbill.config import Project, ProjectSettings
+from playbill.config import ProjectFolder, ProjectSettings
 from playbill.features import FeatureDoor, build_features
 from playbill.sources import ingest
 from playbill.tables import Tables
@@ -29,7 +29,7 @@ def main(seed, as_json):
     """Train and measure under both rules."""
     found = {}
     with tempfile.TemporaryDirectory() as home:
-        project = Project(ROOT, ProjectSettings(home=home))
+        project = ProjectFolder(ROOT, ProjectSettings(home=home))
         by_title, at_random = project.workspace("by_title"), project.workspace("at_random")
         ingest(by_title, "movielens_100k")
         shuffle_ties(Tables(by_title), Tables(at_random), np.random.default_rng(seed))

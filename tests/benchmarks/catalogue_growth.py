@@ -67,11 +67,11 @@ def in_its_own_process(size, events, members, steps):
 
 def measured(folder, titles, events, members, steps):
     """Return what one size costs."""
-    from playbill.config import Project
+    from playbill.config import ProjectFolder
     from playbill.training.run import train
 
     start_project(folder, steps)
-    workspace = Project.find(folder).workspace()
+    workspace = ProjectFolder.find(folder).workspace()
     fill(workspace, folder / "data", titles, members, events)
     stages = StageSeconds()
     outcome = train(workspace, "everycanvas", watcher=stages)

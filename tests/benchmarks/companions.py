@@ -31,7 +31,7 @@ import yaml
 from rich.console import Console
 from rich.table import Table
 
-from playbill.config import Project, Workspace
+from playbill.config import ProjectFolder, Workspace
 from playbill.evaluation.baselines.ease import play_matrix
 from playbill.evaluation.baselines.item_knn import DEFAULT_SHRINKAGE, similarities
 from playbill.evaluation.cases.event_log import TitleOrder
@@ -173,7 +173,7 @@ def quickstarted(folder: Path) -> Workspace:
     """Fetch, train and register as `playbill quickstart` does, in a project of its own."""
     for command in (["init", str(folder)], ["--project", str(folder), "quickstart"]):
         subprocess.run([sys.executable, "-m", "playbill.cli", *command], check=True, stdout=sys.stderr)
-    return Project.find(folder).workspace(None)
+    return ProjectFolder.find(folder).workspace(None)
 
 
 def main() -> None:
@@ -188,7 +188,7 @@ def main() -> None:
         workspace = (
             quickstarted(Path(scratch) / "project")
             if given.project is None
-            else Project.find(given.project).workspace(given.workspace)
+            else ProjectFolder.find(given.project).workspace(given.workspace)
         )
         result = run(workspace, given.model)
     result["seconds"] = round(time.perf_counter() - begun, 1)

@@ -23,7 +23,7 @@ import numpy as np
 import polars as pl
 
 from playbill.clock import FixedClock
-from playbill.config import Project
+from playbill.config import ProjectFolder
 from playbill.features.view_folder import ViewFolder, ViewState
 from playbill.tables import TIMESTAMP, Tables
 from playbill.tables.published import Published
@@ -117,7 +117,7 @@ def write_log(folder: Path, rows: int) -> Path:
         name="title_id",
         kind=pl.lit("film"),
     )
-    tables = Tables(Project.find(folder).workspace("log"))
+    tables = Tables(ProjectFolder.find(folder).workspace("log"))
     with tables.replace(FixedClock(START + timedelta(days=31))) as writer:
         writer.write("titles", titles)
         writer.write("interactions", events)

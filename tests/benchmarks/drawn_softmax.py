@@ -23,7 +23,7 @@ import torch
 from every_canvas import METRIC, bring_in, without_folder
 from sequence_quality import WEEK, Log, SomeColumns, plain, scorer_of
 
-from playbill.config import Project, ProjectSettings
+from playbill.config import ProjectFolder, ProjectSettings
 from playbill.datasets import build_training_set, make_split
 from playbill.definitions.zoo import load_zoo
 from playbill.evaluation.canvases.model import CanvasScorer
@@ -74,7 +74,7 @@ def main(name, seeds, kinds, epochs, as_json):
 def opened(name, home):
     """Return a log, the definition that is trained on it, and the test fold of its main canvas."""
     kind = name.split(":")
-    workspace = Project(ROOT, ProjectSettings(home=str(home), workspace="bench")).workspace()
+    workspace = ProjectFolder(ROOT, ProjectSettings(home=str(home), workspace="bench")).workspace()
     if kind[0] == "catalogue":
         from fixtures.large_catalogue import write_large_catalogue
 

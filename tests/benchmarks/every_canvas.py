@@ -24,7 +24,7 @@ import numpy as np
 import polars as pl
 from kuairand import keep_members
 
-from playbill.config import Project, ProjectSettings
+from playbill.config import ProjectFolder, ProjectSettings
 from playbill.evaluation.report import CEILING
 from playbill.features import FeatureDoor, build_features
 from playbill.metrics.comparisons import relative_interval
@@ -68,7 +68,7 @@ def of_log(name, protocol, seed):
     kind = name.removeprefix("days/").split(":")
     chosen = protocol or ("global_time_successive" if kind[0] in ("world", "kuairand") else "leave_one_out")
     with tempfile.TemporaryDirectory() as home:
-        workspace = Project(ROOT, ProjectSettings(home=home, workspace="bench")).workspace()
+        workspace = ProjectFolder(ROOT, ProjectSettings(home=home, workspace="bench")).workspace()
         bring_in(workspace, kind)
         if name.startswith("days/"):
             whole_days(workspace)

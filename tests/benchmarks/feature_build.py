@@ -33,7 +33,7 @@ from rich.console import Console
 from rich.table import Table
 
 from fixtures import plain_features as plain
-from playbill.config import Project, ProjectSettings, Workspace
+from playbill.config import ProjectFolder, ProjectSettings, Workspace
 from playbill.features import build_features
 from playbill.features.titles import LEVELS
 from playbill.features.views import EVENT_COLUMNS, EVENT_VIEWS
@@ -83,7 +83,7 @@ def stage(name: str, given: argparse.Namespace, folder: str) -> dict:
 
 
 def workspace(given: argparse.Namespace) -> Workspace:
-    return Project(Path(given.folder), ProjectSettings()).workspace("log")
+    return ProjectFolder(Path(given.folder), ProjectSettings()).workspace("log")
 
 
 def make(given: argparse.Namespace) -> dict:

@@ -231,9 +231,9 @@ def _rendered(project: Playbill) -> Playbill:
 
 
 def _workspace(project: Playbill) -> Any:
-    from playbill.config import Project
+    from playbill.config import ProjectFolder
 
-    return Project.find(project.folder).workspace(project.workspace)
+    return ProjectFolder.find(project.folder).workspace(project.workspace)
 
 
 def write_events(path: Path, rows: int, project: Playbill) -> frozenset[str]:

@@ -33,7 +33,7 @@ from kuairand_report import plot, show
 from kuairand_seeds import Seed, ask, kept_folder, train_arms
 from rich.console import Console
 
-from playbill.config import Project, ProjectSettings, Workspace
+from playbill.config import ProjectFolder, ProjectSettings, Workspace
 from playbill.datasets import make_split
 from playbill.definitions.zoo import load_zoo
 from playbill.evaluation.baselines.popularity import build_baseline
@@ -96,7 +96,7 @@ def main(
 
 def prepared(home: Path, data: Path, members: int | None) -> Workspace:
     """Return a workspace with the data and its features."""
-    workspace = Project(ROOT, ProjectSettings(home=str(home))).workspace("kuairand")
+    workspace = ProjectFolder(ROOT, ProjectSettings(home=str(home))).workspace("kuairand")
     ingest(workspace, "kuairand", {"path": data})
     if members is not None:
         keep_members(Tables(workspace), members)

@@ -36,7 +36,7 @@ from rich.table import Table
 
 from fixtures.label_log import DAYS, START, label_log
 from fixtures.plain_labels import PLAIN, plain_labels
-from playbill.config import Project, Workspace
+from playbill.config import ProjectFolder, Workspace
 from playbill.definitions.specs import LabelSpec
 from playbill.definitions.zoo import load_zoo
 from playbill.features import LabelValues
@@ -164,7 +164,7 @@ def labels() -> list[LabelSpec]:
 
 
 def workspace(given: argparse.Namespace) -> Workspace:
-    return Project.find(Path(given.folder)).workspace("log")
+    return ProjectFolder.find(Path(given.folder)).workspace("log")
 
 
 def tables(given: argparse.Namespace) -> Tables:

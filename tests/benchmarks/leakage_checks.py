@@ -14,7 +14,7 @@ from pathlib import Path
 import click
 import polars as pl
 
-from playbill.config import Project, ProjectSettings
+from playbill.config import ProjectFolder, ProjectSettings
 from playbill.datasets import make_split
 from playbill.definitions.specs import BASELINES
 from playbill.definitions.zoo import load_zoo
@@ -54,7 +54,7 @@ class Scratch:
     """Workspaces in a scratch folder, each with the features of other tables."""
 
     def __init__(self, home):
-        self.project, self.made = Project(ROOT, ProjectSettings(home=home)), 0
+        self.project, self.made = ProjectFolder(ROOT, ProjectSettings(home=home)), 0
 
     def workspace(self):
         """Return a new one."""

@@ -11,7 +11,7 @@ import numpy as np
 import polars as pl
 
 from playbill.clock import Clock
-from playbill.config import Project, ProjectSettings
+from playbill.config import ProjectFolder, ProjectSettings
 from playbill.datasets import Split, TrainingSet, build_training_set, make_split
 from playbill.definitions.specs import CandidatesSpec, CanvasSpec, LabelSpec, ModelSpec, ResolvedModel
 from playbill.evaluation import CanvasScorer, evaluate_canvas
@@ -61,7 +61,7 @@ def simulated(members: int, titles: int, days: int, seed: int) -> Task:
 def movielens() -> Task:
     """MovieLens-100K: one catalogue, no slates. Its last play of each member is held out."""
     with tempfile.TemporaryDirectory() as home:
-        workspace = Project(ROOT, ProjectSettings(home=home)).workspace("ml_100k")
+        workspace = ProjectFolder(ROOT, ProjectSettings(home=home)).workspace("ml_100k")
         ingest(workspace, "movielens_100k")
         tables = Tables(workspace)
         frames, clock = EvaluationTables.read(tables), workspace_clock(workspace)

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import torch
 
-from playbill.config import Project, shipped_folder
+from playbill.config import ProjectFolder, shipped_folder
 from playbill.definitions.zoo import load_zoo
 from playbill.versions.tracking import Tracking
 from playbill_lab.studies.pages.policy import PAGE_ARMS, PagesRecipe
@@ -73,7 +73,10 @@ def main() -> None:
     if given.plot:
         plot_pages(study, given.plot)
     if given.project:
-        print(f"MLflow run {record_pages(Tracking(Project.find(given.project).workspace()), study)}", file=sys.stderr)
+        print(
+            f"MLflow run {record_pages(Tracking(ProjectFolder.find(given.project).workspace()), study)}",
+            file=sys.stderr,
+        )
     if given.json:
         print(json.dumps(pages_json(study) | {"seconds": round(time.perf_counter() - started, 1)}))
 

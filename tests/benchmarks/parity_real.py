@@ -74,7 +74,7 @@ def _ingested(source: str, folder: Path, root: Path) -> Any:
     from click.testing import CliRunner
 
     from playbill.cli.main import main as playbill
-    from playbill.config import Project
+    from playbill.config import ProjectFolder
 
     if source == "movielens_1m" and (folder / "interactions.parquet").is_file():
         folder = _as_published(folder, root / "published")
@@ -83,7 +83,7 @@ def _ingested(source: str, folder: Path, root: Path) -> Any:
     done = CliRunner().invoke(playbill, ["--project", str(root), "-w", "real", "ingest", source, str(folder)])
     if done.exit_code:
         raise SystemExit(done.output)
-    return Project.find(root).workspace("real")
+    return ProjectFolder.find(root).workspace("real")
 
 
 def _as_published(folder: Path, target: Path) -> Path:

@@ -21,7 +21,7 @@ import click
 import numpy as np
 import polars as pl
 
-from playbill.config import Project, ProjectSettings
+from playbill.config import ProjectFolder, ProjectSettings
 from playbill.datasets import make_split
 from playbill.definitions.zoo import load_zoo
 from playbill.evaluation.baselines.ease import Ease
@@ -120,7 +120,7 @@ def main(data, mapping, peer_python, models, epochs, folder, as_json):
 
 def case_of(data, mapping, home):
     """Return the requests of home under leave_one_out on the shipped model's definition."""
-    workspace = Project(ROOT, ProjectSettings(home=str(home))).workspace("bench")
+    workspace = ProjectFolder(ROOT, ProjectSettings(home=str(home))).workspace("bench")
     ingest(workspace, "parquet", {"path": data, "mapping": mapping})
     tables = EvaluationTables.read(Tables(workspace))
     resolved = load_zoo(ROOT / "model_zoo").model("everycanvas")

@@ -16,7 +16,7 @@ import urllib.request
 from contextlib import contextmanager
 from pathlib import Path
 
-from playbill.config import Project
+from playbill.config import ProjectFolder
 from playbill.versions.tracking import Tracking
 from playbill.versions.tracking.connection import model_page, ui_command, ui_environment
 
@@ -122,7 +122,7 @@ def main():
     parser.add_argument("project", type=Path)
     parser.add_argument("workspace")
     given = parser.parse_args()
-    workspace = Project.find(given.project).workspace(given.workspace)
+    workspace = ProjectFolder.find(given.project).workspace(given.workspace)
     PICTURES.mkdir(exist_ok=True)
     ui, driver = free_port(), free_port()
     base = f"http://127.0.0.1:{ui}"

@@ -27,7 +27,7 @@ import click
 import numpy as np
 import torch
 
-from playbill.config import Project, ProjectSettings
+from playbill.config import ProjectFolder, ProjectSettings
 from playbill.datasets import build_training_set, make_split
 from playbill.definitions.specs import ResolvedModel
 from playbill.definitions.zoo import load_zoo
@@ -98,7 +98,7 @@ class Log:
     @classmethod
     def of(cls, home, data, mapping, protocol):
         """Read the log, unless `home` has it already; MovieLens-100K where there is no folder."""
-        workspace = Project(ROOT, ProjectSettings(home=str(home), workspace="ml1m")).workspace()
+        workspace = ProjectFolder(ROOT, ProjectSettings(home=str(home), workspace="ml1m")).workspace()
         if not (workspace.folder / "tables").exists():
             source = ("movielens_100k",) if data is None else ("parquet", {"path": data, "mapping": mapping})
             ingest(workspace, *source)

@@ -72,7 +72,7 @@ def training(folder, titles, full_softmax_titles):
     """Return a network that is not started, its training set, and the definition they come from."""
     from tests.benchmarks.catalogue_growth import fill, start_project
 
-    from playbill.config import Project
+    from playbill.config import ProjectFolder
     from playbill.datasets import build_training_set, make_split
     from playbill.definitions.zoo import open_zoo
     from playbill.features import FeatureDoor
@@ -83,7 +83,7 @@ def training(folder, titles, full_softmax_titles):
     fresh = not (folder / "playbill.toml").exists()
     if fresh:
         start_project(folder, "shipped")
-    project = Project.find(folder)
+    project = ProjectFolder.find(folder)
     workspace = project.workspace()
     if fresh:
         fill(workspace, folder / "data", titles, MEMBERS, EVENTS)

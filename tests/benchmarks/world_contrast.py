@@ -29,7 +29,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from playbill.config import Project, ProjectSettings, Workspace
+from playbill.config import ProjectFolder, ProjectSettings, Workspace
 from playbill.datasets import TrainingSet, build_training_set, make_split
 from playbill.definitions.specs import ResolvedModel
 from playbill.definitions.zoo import load_zoo
@@ -118,7 +118,7 @@ def wanted(name: str, changes: dict[str, float]) -> WorldSpec:
 
 def simulated(home: Path, spec: WorldSpec) -> Workspace:
     """Return a workspace with a world's log and its features."""
-    workspace = Project(ROOT, ProjectSettings(home=str(home), workspace="bench")).workspace()
+    workspace = ProjectFolder(ROOT, ProjectSettings(home=str(home), workspace="bench")).workspace()
     if not Tables(workspace).exists():
         simulate_workspace(workspace, spec, processes=1)
     elif read_world(workspace.folder).spec != spec:
@@ -134,7 +134,7 @@ def real_logs(ml_1m: Path | None, kuairand: Path | None) -> dict[str, Any]:
     for name, (source, path, more) in sources.items():
         if path is not None:
             with tempfile.TemporaryDirectory() as home:
-                workspace = Project(ROOT, ProjectSettings(home=home, workspace="bench")).workspace()
+                workspace = ProjectFolder(ROOT, ProjectSettings(home=home, workspace="bench")).workspace()
                 ingest(workspace, source, {"path": path, **more})
                 found[name] = histories(Tables(workspace))
     return found

@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from playbill.cli.main import Selection, main
-from playbill.config import Project, read_settings
+from playbill.config import ProjectFolder, read_settings
 
 ROOT = Path(__file__).parents[2]
 INFRA = ROOT / "infra"
@@ -116,7 +116,7 @@ def test_mlflow_answers_to_the_names_it_is_called_by():
 def test_the_settings_of_containers_are_read_and_take_their_secrets_from_the_environment(monkeypatch):
     for name in SECRETS:
         monkeypatch.setenv(name, "s3cret")
-    workspace = Project(INFRA, read_settings(INFRA / "playbill.toml")).workspace()
+    workspace = ProjectFolder(INFRA, read_settings(INFRA / "playbill.toml")).workspace()
     urls = (workspace.database_url, workspace.feast_registry_url, workspace.online_store_url, workspace.mlflow_uri)
     services = {re.split(r"[@/:]+", url.rpartition("@")[2].removeprefix("http://"))[0] for url in urls}
     assert services <= set(COMPOSE["services"])

@@ -12,7 +12,7 @@ import urllib.request
 import pytest
 
 from fixtures.small_project import Playbill
-from playbill.config import Project
+from playbill.config import ProjectFolder
 from playbill.versions.tracking import Tracking
 
 LIMIT_SECONDS = 12
@@ -25,7 +25,7 @@ def project(trained, tmp_path):
     """A copy of the trained project in which nothing was ever promoted."""
     copy = Playbill(tmp_path / "project", trained.workspace)
     shutil.copytree(trained.folder, copy.folder, ignore=shutil.ignore_patterns("serving", "runs"))
-    workspace = Project.find(copy.folder).workspace(copy.workspace)
+    workspace = ProjectFolder.find(copy.folder).workspace(copy.workspace)
     Tracking(workspace).delete_alias("everycanvas", "champion")
     with sqlite3.connect(workspace.database_url.removeprefix("sqlite:///")) as database:
         database.execute("delete from promotion_approvals")
@@ -74,7 +74,7 @@ def test_the_first_promotion_is_served_within_seconds(project, served):
     url, log = served
     assert until(lambda: "ready for the first promotion of everycanvas" in log.read_text(), 120), log.read_text()
     assert version_of(url) is None, "fallbacks answer"
-    tracking = Tracking(Project.find(project.folder).workspace(project.workspace))
+    tracking = Tracking(ProjectFolder.find(project.folder).workspace(project.workspace))
     tracking.set_alias("everycanvas", "champion", 1)
     begun = time.perf_counter()
     assert until(lambda: version_of(url) == 1, 60), log.read_text()

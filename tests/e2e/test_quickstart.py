@@ -14,13 +14,13 @@ import json, sys
 from pathlib import Path
 from playbill.serving.loading import served_model
 from playbill.serving.local import LocalRecommender
-from playbill.config import Project
+from playbill.config import ProjectFolder
 from playbill.serving import RecommendRequest
 from playbill.tables import Tables
 
 read, interactions = [], Tables.interactions
 Tables.interactions = lambda tables, **options: read.append(options) or interactions(tables, **options)
-workspace = Project.find(Path(sys.argv[1])).workspace(None)
+workspace = ProjectFolder.find(Path(sys.argv[1])).workspace(None)
 requests = [RecommendRequest(**request) for request in json.loads(sys.argv[2])]
 
 def answers(features=None):

@@ -13,7 +13,7 @@ from click.testing import CliRunner, Result
 
 from fixtures.label_log import START, label_log
 from playbill.cli.main import main
-from playbill.config import Project, Workspace
+from playbill.config import ProjectFolder, Workspace
 from playbill.definitions.specs import EXTRACTORS, LabelSpec
 from playbill.errors import DataError, StorageError
 from playbill.features import LabelValues
@@ -30,7 +30,7 @@ def workspace(tmp_path: Path) -> Workspace:
     (tmp_path / "playbill.toml").write_text('workspace = "log"\n[workspaces.log]\n')
     for name in ("model_zoo", "feature_repo"):
         (tmp_path / name).mkdir()
-    found = Project.find(tmp_path).workspace("log")
+    found = ProjectFolder.find(tmp_path).workspace("log")
     label_log(400, members=5, titles=20, seed=3, days=9).write(found)
     return found
 

@@ -10,7 +10,7 @@ from click.testing import CliRunner
 
 from fixtures.small_project import Shell
 from playbill.cli.main import main
-from playbill.config import Project
+from playbill.config import ProjectFolder
 from playbill.errors import StateError
 from playbill.tables import Tables
 from playbill_lab.simulator import Slates
@@ -189,7 +189,7 @@ def test_the_same_command_writes_the_same_bytes_and_another_workspace_lends_its_
     assert {name: value for name, value in first.items() if name not in timed} == {
         name: value for name, value in again.items() if name not in timed
     }
-    other = Project.find(shell.folder).workspace("other")
+    other = ProjectFolder.find(shell.folder).workspace("other")
     lent = CliRunner().invoke(
         main,
         [

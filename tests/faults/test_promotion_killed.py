@@ -17,11 +17,11 @@ from playbill.versions.tracking import Tracking
 DIES = """
 import os, signal, sys
 from pathlib import Path
-from playbill.config import Project, ProjectSettings
+from playbill.config import ProjectFolder, ProjectSettings
 from playbill.versions.promotion import Controller
 from playbill.versions.tracking import Tracking
 
-workspace = Project(Path(sys.argv[1]), ProjectSettings()).workspace("ml")
+workspace = ProjectFolder(Path(sys.argv[1]), ProjectSettings()).workspace("ml")
 tracking = Tracking(workspace, verify=lambda folder: sys.argv[3])
 
 def die(*_):

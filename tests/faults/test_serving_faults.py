@@ -28,7 +28,7 @@ from pathlib import Path
 import uvicorn
 from fixtures import serving_world as world
 from playbill.clock import FixedClock
-from playbill.config import Project, ProjectSettings
+from playbill.config import ProjectFolder, ProjectSettings
 from playbill.settings import LimitsSettings
 from playbill.serving import FactReader, Recommender, ModelHandle, WatcherStatus
 from playbill.serving.app import Services, create_app
@@ -38,7 +38,7 @@ from playbill.serving.recording import RequestWriter
 from playbill.tables import Journal, RequestLog, Tables
 from playbill.tables.dead_letters import DeadLetters
 
-workspace = Project(Path(sys.argv[1]), ProjectSettings()).workspace("small")
+workspace = ProjectFolder(Path(sys.argv[1]), ProjectSettings()).workspace("small")
 slot, clock = ModelHandle(world.serve_with(workspace, world.FakeScorer())), FixedClock(world.NOW)
 writer = RequestWriter(RequestLog(workspace.database_url), DeadLetters(workspace.dead_letters))
 recommender = Recommender(slot, FactReader(Tables(workspace), world.FakeFeatures()), clock, writer.write)

@@ -12,7 +12,7 @@ import polars as pl
 import pytest
 
 from fixtures.label_log import label_log
-from playbill.config import Project
+from playbill.config import ProjectFolder
 from playbill.tables import Tables
 
 ROOT = Path(__file__).parents[2]
@@ -70,7 +70,7 @@ def playbill(project: Path, site: Path, *words: str) -> subprocess.CompletedProc
 
 def test_an_installed_extractor_is_checked_explained_told_and_published(project: Path, tmp_path: Path) -> None:
     install(tmp_path / "site")
-    workspace = Project.find(project).workspace("log")
+    workspace = ProjectFolder.find(project).workspace("log")
     log = label_log(600, members=6, titles=30, seed=2, days=9)
     log.write(workspace)
     explained = playbill(project, tmp_path / "site", "labels", "explain")

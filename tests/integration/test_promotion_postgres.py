@@ -10,7 +10,7 @@ from uuid import uuid4
 import pytest
 
 from playbill.clock import FixedClock
-from playbill.config import Project, ProjectSettings, ServicesSettings, Workspace
+from playbill.config import ProjectFolder, ProjectSettings, ServicesSettings, Workspace
 from playbill.versions.promotion.records import Decision, Lease, LeaseLostError, PromotionLog
 
 NOON = datetime(2026, 1, 1, 12, 0, 0, 123456, tzinfo=UTC)
@@ -19,7 +19,7 @@ NOON = datetime(2026, 1, 1, 12, 0, 0, 123456, tzinfo=UTC)
 @pytest.fixture
 def workspace(tmp_path: Path, postgres_url: str) -> Workspace:
     services = ServicesSettings(database=postgres_url)
-    return Project(tmp_path, ProjectSettings(services=services)).workspace(f"w{uuid4().hex[:8]}")
+    return ProjectFolder(tmp_path, ProjectSettings(services=services)).workspace(f"w{uuid4().hex[:8]}")
 
 
 def lease(workspace: Workspace, holder: str) -> Lease:

@@ -11,7 +11,7 @@ from click.testing import CliRunner, Result
 
 from playbill.cli.main import Selection
 from playbill.cli.rewards import rewards
-from playbill.config import Project
+from playbill.config import ProjectFolder
 from playbill.definitions.specs import reward_version
 from playbill.definitions.zoo import load_zoo
 from playbill.errors import StateError, UnknownNameError
@@ -27,7 +27,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("rewards")
     (folder / "playbill.toml").write_text('workspace = "simulated"\n')
     (folder / "model_zoo").symlink_to(ROOT / "model_zoo")
-    with Tables(Project.find(folder).workspace("simulated")).replace() as writer:
+    with Tables(ProjectFolder.find(folder).workspace("simulated")).replace() as writer:
         simulate(World.make(WorldSpec(members=250, titles=80, days=42, seed=4)), writer=writer)
     return folder
 

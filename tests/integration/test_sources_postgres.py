@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
-from playbill.config import Project
+from playbill.config import ProjectFolder
 from playbill.sources import ingest
 from playbill.tables import AppendResult, Journal, RequestLog, Tables
 
@@ -89,7 +89,7 @@ interactions:
   columns: {member_id: who, title_id: film, event_at: at}
   rating: {from: stars}
 """)
-    workspace = Project.find(tmp_path).workspace("shop")
+    workspace = ProjectFolder.find(tmp_path).workspace("shop")
     report = ingest(workspace, "sql", {"url": url, "mapping": mapping})
     assert report.actions == {"play": 120, "thumbs_down": 40, "thumbs_up": 40}
     assert report.first_event == EVENT["event_at"]

@@ -6,7 +6,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from playbill.config import Project
+from playbill.config import ProjectFolder
 from playbill.errors import ServiceError
 from playbill.sources import download, ingest
 from playbill.tables import Tables
@@ -24,7 +24,7 @@ def no_publisher(monkeypatch, tmp_path):
 
 
 def test_100k_from_the_wheel(no_publisher, tmp_path: Path, monkeypatch):
-    workspace = Project.find(tmp_path).workspace("ml_100k")
+    workspace = ProjectFolder.find(tmp_path).workspace("ml_100k")
     report = ingest(workspace, "movielens_100k")
     assert "recbole==1.2.1 on PyPI, SHA-256 verified" in report.route
     assert report.actions == {"play": 99_991, "thumbs_down": 17_479, "thumbs_up": 55_370}

@@ -14,7 +14,7 @@ import polars as pl
 import pytest
 import sqlalchemy as sa
 
-from playbill.config import Project
+from playbill.config import ProjectFolder
 from playbill.errors import ServiceError, StateError
 from playbill.sources import push_events
 from playbill.tables import TIMESTAMP, Journal, Tables, database, open_database
@@ -26,11 +26,11 @@ PUSHING = textwrap.dedent(
     import sys
     from pathlib import Path
     import polars as pl
-    from playbill.config import Project
+    from playbill.config import ProjectFolder
     from playbill.errors import PlaybillError
     from playbill.sources import push_events
     {preparation}
-    workspace = Project.find(Path(sys.argv[1])).workspace("shop")
+    workspace = ProjectFolder.find(Path(sys.argv[1])).workspace("shop")
     try:
         print(push_events(workspace, pl.read_parquet(sys.argv[2]), compact=sys.argv[3] == "compact").rows)
     except PlaybillError as error:
@@ -65,7 +65,7 @@ def start_tables(tables: Tables) -> Tables:
 
 @pytest.fixture
 def tables(tmp_path) -> Tables:
-    return start_tables(Tables(Project.find(tmp_path).workspace("shop")))
+    return start_tables(Tables(ProjectFolder.find(tmp_path).workspace("shop")))
 
 
 def push(tables: Tables, first: int, count: int, how: str, preparation: str = "") -> subprocess.CompletedProcess[str]:
@@ -220,7 +220,7 @@ def test_pushes_work_on_postgres(tmp_path, postgres_url):
     url = sa.make_url(postgres_url).update_query_dict(options).render_as_string(False)
     try:
         (tmp_path / "playbill.toml").write_text(f"[services]\ndatabase = {json.dumps(url)}\n")
-        _push_on(start_tables(Tables(Project.find(tmp_path).workspace("shop"))), url)
+        _push_on(start_tables(Tables(ProjectFolder.find(tmp_path).workspace("shop"))), url)
     finally:
         open_database(url).dispose()
         with engine.begin() as connection:

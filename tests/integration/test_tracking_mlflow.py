@@ -14,7 +14,7 @@ from typing import Any
 import polars as pl
 import pytest
 
-from playbill.config import Project, ProjectSettings, ServicesSettings, Workspace
+from playbill.config import ProjectFolder, ProjectSettings, ServicesSettings, Workspace
 from playbill.errors import (
     ConfigError,
     IntegrityError,
@@ -115,10 +115,10 @@ def test_a_run_that_fails_is_marked_and_can_be_resumed(tracking: Tracking) -> No
 KILLED_RUN = """
 import os, signal, sys
 from pathlib import Path
-from playbill.config import Project, ProjectSettings
+from playbill.config import ProjectFolder, ProjectSettings
 from playbill.versions.tracking import Tracking
 
-workspace = Project(Path(sys.argv[1]), ProjectSettings()).workspace("ml")
+workspace = ProjectFolder(Path(sys.argv[1]), ProjectSettings()).workspace("ml")
 with Tracking(workspace).start_run("everycanvas", "fit") as run:
     print(run.run_id, flush=True)
     os.kill(os.getpid(), signal.SIGKILL)
@@ -379,7 +379,7 @@ def test_an_unreachable_mlflow_fails_within_seconds(
 
     (tmp_path / "garbage.db").write_text("this is no database" * 100)
     services = ServicesSettings(mlflow=uri.format(root=tmp_path))
-    workspace = Project(tmp_path, ProjectSettings(services=services)).workspace("ml")
+    workspace = ProjectFolder(tmp_path, ProjectSettings(services=services)).workspace("ml")
     started = time.perf_counter()
     with pytest.raises(error, match=message):
         Tracking(workspace).resolve("everycanvas@champion")
@@ -417,7 +417,7 @@ def test_an_approved_pair_that_was_fetched_needs_no_mlflow(tracking: Tracking, t
     digest = tracking.version("everycanvas", version).digest
     folder = tracking.download("everycanvas", version)
     services = ServicesSettings(mlflow="http://127.0.0.1:9")
-    offline = Project(tracking.workspace.project.root, ProjectSettings(services=services)).workspace("ml")
+    offline = ProjectFolder(tracking.workspace.project.root, ProjectSettings(services=services)).workspace("ml")
     away = Tracking(offline, verify=tracking._verify)
     assert away.download("everycanvas", version, digest) == folder
     with pytest.raises(ServiceError):

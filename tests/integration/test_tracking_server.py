@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from playbill.config import Project, ProjectSettings, ServicesSettings, Workspace
+from playbill.config import ProjectFolder, ProjectSettings, ServicesSettings, Workspace
 from playbill.errors import IntegrityError, ServiceError
 from playbill.versions.promotion import Controller
 from playbill.versions.tracking import Tracking
@@ -101,6 +101,6 @@ def test_everything_works_over_http_until_the_server_goes(
 
 def make_workspace(root: Path, url: str) -> Workspace:
     services = ServicesSettings(mlflow=url)
-    workspace = Project(root, ProjectSettings(services=services)).workspace("ml")
+    workspace = ProjectFolder(root, ProjectSettings(services=services)).workspace("ml")
     workspace.folder.mkdir(parents=True)
     return workspace

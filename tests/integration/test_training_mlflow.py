@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from playbill.config import Project
+from playbill.config import ProjectFolder
 
 if TYPE_CHECKING:
     from fixtures.small_project import Playbill
@@ -20,7 +20,7 @@ MOST_METRICS = 100
 
 @pytest.fixture(scope="module")
 def workspace(trained: Playbill) -> Workspace:
-    return Project.find(trained.folder).workspace(trained.workspace)
+    return ProjectFolder.find(trained.folder).workspace(trained.workspace)
 
 
 @pytest.fixture(scope="module")

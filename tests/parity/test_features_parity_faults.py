@@ -15,7 +15,7 @@ from click.testing import CliRunner, Result
 from fixtures.parity_world import DAY, HOUR, LIVE, MEMBERS, START, answer, live, new_workspace, random_events, record
 from fixtures.rewritten_parts import rewrite_part
 from playbill.cli.main import main
-from playbill.config import Project, ProjectSettings, Workspace
+from playbill.config import ProjectFolder, ProjectSettings, Workspace
 from playbill.errors import DataError, StateError
 from playbill.features import FeatureDoor, ParityReport, build_features, members
 from playbill.tables import RequestLog
@@ -42,7 +42,7 @@ def workspace(answered: Path, tmp_path: Path) -> Workspace:
     shutil.copytree(answered, tmp_path / "own")
     settings = ProjectSettings(workspaces=LIVE)
     (tmp_path / "own" / "playbill.toml").write_text('[workspaces.live]\nclock = "wall"\n')
-    return Project(tmp_path / "own", settings).workspace("live")
+    return ProjectFolder(tmp_path / "own", settings).workspace("live")
 
 
 def parity(workspace: Workspace, *options: str) -> Result:

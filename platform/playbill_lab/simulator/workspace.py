@@ -15,7 +15,7 @@ from typing import Any
 import polars as pl
 
 from playbill.clock import FixedClock
-from playbill.config import Project, Workspace
+from playbill.config import ProjectFolder, Workspace
 from playbill.errors import DataError, Problem, StateError, nearest
 from playbill.tables import Tables
 from playbill_lab.simulator.engine.run import RunOutcome, executor_size, simulate
@@ -124,7 +124,7 @@ def simulate_workspace(
     return Simulated(world, outcome, fit, seconds, cpu_seconds, _peak_gib(size), size)
 
 
-def find_catalogue(project: Project, given: str, seed: int, *, keep_availability: bool = False) -> WorldCatalogue:
+def find_catalogue(project: ProjectFolder, given: str, seed: int, *, keep_availability: bool = False) -> WorldCatalogue:
     """Return a real catalogue: from a file or folder of titles (see `read_titles`), or a workspace that has some.
 
     What it leaves out is drawn from the world's `seed`; `keep_availability` keeps the workspace's own availability

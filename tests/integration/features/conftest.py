@@ -10,7 +10,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from playbill.config import Project, ProjectSettings, Workspace
+from playbill.config import ProjectFolder, ProjectSettings, Workspace
 from playbill.features import FeatureDoor, build_features
 from playbill.tables import Tables
 
@@ -76,7 +76,7 @@ def ingest() -> Callable[[Workspace], None]:
 @pytest.fixture(scope="session")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
     """Workspace `small` with tables and feature files, never applied. Shared: do not change it."""
-    workspace = Project(tmp_path_factory.mktemp("project"), ProjectSettings()).workspace("small")
+    workspace = ProjectFolder(tmp_path_factory.mktemp("project"), ProjectSettings()).workspace("small")
     ingest_small_service(workspace)
     build_features(workspace)
     return workspace
@@ -94,7 +94,7 @@ def door(built: Workspace) -> FeatureDoor:
 @pytest.fixture
 def own(tmp_path: Path) -> Workspace:
     """A workspace of the test's own, with tables and feature files."""
-    workspace = Project(tmp_path, ProjectSettings()).workspace("own")
+    workspace = ProjectFolder(tmp_path, ProjectSettings()).workspace("own")
     ingest_small_service(workspace)
     build_features(workspace)
     return workspace

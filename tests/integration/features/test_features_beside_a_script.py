@@ -5,7 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from playbill.config import Project, ProjectSettings
+from playbill.config import ProjectFolder, ProjectSettings
 from playbill.errors import DefinitionError
 from playbill.features import FeatureDoor
 
@@ -19,7 +19,7 @@ def project(tmp_path, monkeypatch):
         (tmp_path / name).mkdir()
         (tmp_path / name / "labels.py").write_text(ENTITY.format(entity))
     monkeypatch.syspath_prepend(str(tmp_path / "scripts"))
-    return Project(tmp_path, ProjectSettings())
+    return ProjectFolder(tmp_path, ProjectSettings())
 
 
 def test_what_lies_beside_the_running_script_is_not_taken_for_feature_repo(project, monkeypatch):

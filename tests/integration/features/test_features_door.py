@@ -15,7 +15,7 @@ import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
 
-from playbill.config import Project, ProjectSettings, ServicesSettings, Workspace
+from playbill.config import ProjectFolder, ProjectSettings, ServicesSettings, Workspace
 from playbill.errors import (
     ConfigError,
     DataError,
@@ -292,7 +292,7 @@ def test_an_online_store_that_is_missing_empty_or_broken_is_a_service_error(own:
 def test_a_registry_that_cannot_be_reached_is_a_service_error(tmp_path: Path) -> None:
     (tmp_path / "taken").mkdir()
     services = ServicesSettings(feast_registry=f"sqlite:////{tmp_path}/taken")
-    workspace = Project(tmp_path, ProjectSettings(services=services)).workspace("own")
+    workspace = ProjectFolder(tmp_path, ProjectSettings(services=services)).workspace("own")
     with pytest.raises(ServiceError, match=r"the feature registry at .*taken cannot be written"):
         FeatureDoor(workspace).apply()
 
@@ -300,7 +300,7 @@ def test_a_registry_that_cannot_be_reached_is_a_service_error(tmp_path: Path) ->
 def test_mistakes_in_feature_repo_say_where(tmp_path: Path) -> None:
     repo = tmp_path / "feature_repo"
     repo.mkdir()
-    workspace = Project(tmp_path, ProjectSettings()).workspace("own")
+    workspace = ProjectFolder(tmp_path, ProjectSettings()).workspace("own")
     with pytest.raises(DefinitionError, match="has no Python files"):
         FeatureDoor(workspace).apply()
     (repo / "types.py").write_text("x = 1\n")

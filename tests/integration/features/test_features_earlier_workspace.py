@@ -15,7 +15,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from playbill.config import Project, Workspace
+from playbill.config import ProjectFolder, Workspace
 from playbill.errors import StateError
 from playbill.features import FeatureDoor
 
@@ -32,7 +32,7 @@ MOODS = [
 def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workspace:
     (tmp_path / "playbill.toml").write_text('[workspaces.small]\nclock = "2024-03-01T00:00:00Z"\n')
     shutil.copytree(EARLIER / "feature_repo", tmp_path / "feature_repo")
-    workspace = Project.find(tmp_path).workspace("small")
+    workspace = ProjectFolder.find(tmp_path).workspace("small")
     workspace.folder.mkdir(parents=True)
     rendered = (EARLIER / "feature_store.yaml").read_text().replace("{root}", str(tmp_path))
     workspace.feature_store_yaml.write_text(rendered)

@@ -17,7 +17,7 @@ from urllib.request import Request, urlopen
 import pytest
 from polars.testing import assert_frame_equal
 
-from playbill.config import Project, ProjectSettings, ServicesSettings, Workspace
+from playbill.config import ProjectFolder, ProjectSettings, ServicesSettings, Workspace
 from playbill.features import FeatureDoor, build_features
 from playbill.tables import workspace_clock
 
@@ -96,7 +96,7 @@ def server(request: pytest.FixtureRequest, door: FeatureDoor, tmp_path: Path) ->
     workspace = door.workspace
     if request.param == "redis":
         services = ServicesSettings(online_store=request.getfixturevalue("redis_url"))
-        workspace = Project(tmp_path, ProjectSettings(services=services)).workspace("served")
+        workspace = ProjectFolder(tmp_path, ProjectSettings(services=services)).workspace("served")
         request.getfixturevalue("ingest")(workspace)
         build_features(workspace)
         stored = FeatureDoor(workspace)

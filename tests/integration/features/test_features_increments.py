@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 
 from fixtures.random_log import ACTIONS, ASKING_ACTIONS, MOMENT, START, TITLES, random_log
-from playbill.config import Project, ProjectSettings, Workspace
+from playbill.config import ProjectFolder, ProjectSettings, Workspace
 from playbill.errors import DataError, StateError, UnknownNameError
 from playbill.features import backfill_features, build_features
 from playbill.features.view_folder import ViewFolder, building
@@ -29,7 +29,7 @@ CREATED, AT = "created_timestamp", "event_timestamp"
 
 
 def workspace_in(folder: Path, name: str = "w") -> Workspace:
-    return Project(folder, ProjectSettings()).workspace(name)
+    return ProjectFolder(folder, ProjectSettings()).workspace(name)
 
 
 def ingest(workspace: Workspace, events: pl.DataFrame, titles: pl.DataFrame = TITLES) -> None:

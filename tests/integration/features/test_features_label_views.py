@@ -17,7 +17,7 @@ from feast import FeatureStore
 
 from fixtures.label_log import START, label_log
 from playbill.cli.main import main
-from playbill.config import Project, Workspace
+from playbill.config import ProjectFolder, Workspace
 from playbill.definitions.zoo import load_zoo
 from playbill.errors import DefinitionError, ServiceError
 from playbill.features import FeatureDoor, LabelValues
@@ -36,7 +36,7 @@ SILENT = {"plays_after_launch"}
 def published(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
     folder = tmp_path_factory.mktemp("labels")
     (folder / "playbill.toml").write_text("[workspaces.log]\n")
-    workspace = Project.find(folder).workspace("log")
+    workspace = ProjectFolder.find(folder).workspace("log")
     label_log(2_000, members=20, titles=60, seed=4, days=DAYS).write(workspace)
     found = run(workspace, "labels", "publish")
     assert list(found["labels"]) == NAMES
@@ -113,7 +113,7 @@ def test_one_label_published_alone_leaves_the_others(published: Workspace) -> No
 def test_a_later_publication_adds_values_and_changes_none(tmp_path: Path) -> None:
     """Two weeks, then what came since: what Feast said of the first moment it still says."""
     (tmp_path / "playbill.toml").write_text("[workspaces.log]\n")
-    workspace = Project.find(tmp_path).workspace("log")
+    workspace = ProjectFolder.find(tmp_path).workspace("log")
     made = label_log(1_500, members=12, titles=40, seed=7, days=DAYS)
     log = made.interactions.with_columns(recorded_at=pl.col("event_at"))
     cut = START + timedelta(days=14)

@@ -12,7 +12,7 @@ import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
 
-from playbill.config import Project, ProjectSettings, Workspace, shipped_folder
+from playbill.config import ProjectFolder, ProjectSettings, Workspace, shipped_folder
 from playbill.errors import DefinitionError
 from playbill.features import FeatureDoor, build_features
 from playbill.tables import workspace_clock
@@ -72,7 +72,7 @@ def workspace(tmp_path: Path, ingest: Callable[[Workspace], None]) -> Workspace:
             "        title_age,\n        member_mood,\n        member_night,\n        title_awards,\n",
         )
     )
-    workspace = Project(tmp_path, ProjectSettings()).workspace("own")
+    workspace = ProjectFolder(tmp_path, ProjectSettings()).workspace("own")
     ingest(workspace)
     build_features(workspace)
     pl.DataFrame({"member_id": ["m1"], "asked_at": [START], "mood": ["merry"], "energy": [0.5]}).write_parquet(

@@ -13,7 +13,7 @@ from polars.testing import assert_frame_equal
 
 from fixtures.throwaway_redis import free_port, throwaway_redis
 from playbill.cli.main import main
-from playbill.config import Project, ProjectSettings, ServicesSettings, Workspace
+from playbill.config import ProjectFolder, ProjectSettings, ServicesSettings, Workspace
 from playbill.errors import ServiceError
 from playbill.features import FeatureDoor, build_features, online_store_state
 from playbill.serving.member_state import of_one
@@ -25,7 +25,7 @@ Ingest = Callable[..., None]
 
 def on_redis(root: Path, url: str, name: str) -> Workspace:
     (root / "playbill.toml").write_text(f'[services]\nonline_store = "{url}"\n')
-    return Project(root, ProjectSettings(services=ServicesSettings(online_store=url))).workspace(name)
+    return ProjectFolder(root, ProjectSettings(services=ServicesSettings(online_store=url))).workspace(name)
 
 
 def filled(workspace: Workspace, ingest: Ingest, **size: int) -> FeatureDoor:

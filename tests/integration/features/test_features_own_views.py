@@ -11,7 +11,7 @@ import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
 
-from playbill.config import Project, ProjectSettings, Workspace, shipped_folder
+from playbill.config import ProjectFolder, ProjectSettings, Workspace, shipped_folder
 from playbill.errors import DataError, DefinitionError
 from playbill.features import FeatureDoor, build_features
 from playbill.features.own_views import own_event_views, own_feature_views
@@ -55,10 +55,10 @@ everycanvas_own = extend(
 OWN_VIEWS = {"member_taste": ("member_id",), "title_taste": ("title_id",), "member_rhythm": ("member_id",)}
 
 
-def project(folder: Path, text: str = OWN) -> Project:
+def project(folder: Path, text: str = OWN) -> ProjectFolder:
     shutil.copytree(shipped_folder("feature_repo"), folder / "feature_repo")
     (folder / "feature_repo" / "own.py").write_text(text)
-    return Project(folder, ProjectSettings())
+    return ProjectFolder(folder, ProjectSettings())
 
 
 def rows(workspace: Workspace, view: str) -> pl.DataFrame:

@@ -22,10 +22,10 @@ MEMBERS = [*(f"m{member}" for member in range(12)), None, "nobody", "m3"]
 READ = """
 import sys
 from pathlib import Path
-from playbill.config import Project, ProjectSettings
+from playbill.config import ProjectFolder, ProjectSettings
 from playbill.features import FeatureDoor
 from playbill.tables import workspace_clock
-workspace = Project(Path(sys.argv[1]), ProjectSettings()).workspace("small")
+workspace = ProjectFolder(Path(sys.argv[1]), ProjectSettings()).workspace("small")
 door, now = FeatureDoor(workspace, plain=True), workspace_clock(workspace).now()
 assert door.served("everycanvas_v2", ["m1"], now).rows.width > 20
 assert door.title_snapshots("everycanvas_v2", [now], ["t1", "t2"]).values.shape[1] == 2

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from polars.testing import assert_frame_equal
 
-from playbill.config import Project, ProjectSettings, ServicesSettings, Workspace
+from playbill.config import ProjectFolder, ProjectSettings, ServicesSettings, Workspace
 from playbill.features import FeatureDoor, build_features
 from playbill.tables import workspace_clock
 
@@ -18,7 +18,7 @@ def test_features_on_postgres_and_redis_equal_those_on_embedded_defaults(
     tmp_path: Path, ingest: Callable[[Workspace], None], door: FeatureDoor, postgres_url: str, redis_url: str
 ) -> None:
     services = ServicesSettings(feast_registry=postgres_url, online_store=redis_url)
-    workspace = Project(tmp_path, ProjectSettings(services=services)).workspace("team")
+    workspace = ProjectFolder(tmp_path, ProjectSettings(services=services)).workspace("team")
     ingest(workspace)
     build_features(workspace)
     team = FeatureDoor(workspace)

@@ -9,7 +9,7 @@ import polars as pl
 import pytest
 
 from fixtures import plain_features as plain
-from playbill.config import Project, ProjectSettings, Workspace
+from playbill.config import ProjectFolder, ProjectSettings, Workspace
 from playbill.errors import DefinitionError
 from playbill.features import FeatureDoor, build_features
 from playbill.features.feast_door import FeastDoor
@@ -24,7 +24,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
     """Three countries; title t0 opens everywhere and earlier in NL, the others everywhere."""
     from fixtures.random_log import MOMENT, TITLES, random_log
 
-    workspace = Project(tmp_path_factory.mktemp("world"), ProjectSettings()).workspace("world")
+    workspace = ProjectFolder(tmp_path_factory.mktemp("world"), ProjectSettings()).workspace("world")
     catalogue = TITLES.with_columns(
         pl.col("title_id").alias("name"),
         pl.lit("film").alias("kind"),

@@ -9,7 +9,7 @@ import pytest
 from click.testing import CliRunner
 
 from playbill.cli.main import main
-from playbill.config import Project, shipped_folder
+from playbill.config import ProjectFolder, shipped_folder
 from playbill.datasets import make_split
 from playbill.definitions.zoo import load_zoo
 from playbill.tables import Tables
@@ -29,7 +29,7 @@ class Simulated:
 
     def __init__(self, folder, world: World) -> None:
         self.folder, self.world = folder, world
-        self.workspace = Project.find(folder).workspace("simulated")
+        self.workspace = ProjectFolder.find(folder).workspace("simulated")
 
     def type(self, *arguments, workspace="simulated"):
         line = ["--project", str(self.folder), "-w", workspace, "experiment", *map(str, arguments)]

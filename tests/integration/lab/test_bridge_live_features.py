@@ -6,7 +6,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from playbill.config import Project
+from playbill.config import ProjectFolder
 from playbill.errors import ProblemsError
 from playbill.features import FeatureDoor
 from playbill.features.feast_door import FeastDoor
@@ -16,7 +16,7 @@ from playbill_lab.bridge.live_features import LiveFeatures, NoFeatures
 
 @pytest.fixture(scope="module")
 def workspace(filled):
-    return Project.find(filled.folder).workspace(filled.workspace)
+    return ProjectFolder.find(filled.folder).workspace(filled.workspace)
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,7 @@ import pytest
 from scipy.special import log_softmax
 
 from fixtures.kuairand_shaped import LIKED, OTHER, TAGS, write_kuairand
-from playbill.config import Project, ProjectSettings
+from playbill.config import ProjectFolder, ProjectSettings
 from playbill.datasets import make_split
 from playbill.definitions.zoo import load_zoo
 from playbill.evaluation import CanvasScorer
@@ -159,7 +159,7 @@ def test_any_of_top_spreads_over_the_best_that_may_be_shown():
 
 
 def test_only_some_members_are_kept(tmp_path):
-    workspace = Project(tmp_path, ProjectSettings()).workspace("kuairand")
+    workspace = ProjectFolder(tmp_path, ProjectSettings()).workspace("kuairand")
     ingest(workspace, "kuairand", {"path": write_kuairand(tmp_path / "data", members=12)})
     tables = Tables(workspace)
     study.keep_members(tables, 5)

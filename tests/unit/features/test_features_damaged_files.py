@@ -8,7 +8,7 @@ import polars as pl
 import pytest
 
 from playbill.clock import FixedClock
-from playbill.config import Project
+from playbill.config import ProjectFolder
 from playbill.errors import DataError, IntegrityError
 from playbill.features.labels import STATE
 from playbill.features.view_folder import ViewFolder, ViewState
@@ -119,7 +119,7 @@ def events(first: int, count: int) -> pl.DataFrame:
 
 @pytest.fixture
 def tables(tmp_path) -> Tables:
-    made = Tables(Project.find(tmp_path).workspace("shop"))
+    made = Tables(ProjectFolder.find(tmp_path).workspace("shop"))
     titles = {"title_id": "t", "valid_from": [START], "recorded_at": [START], "name": "T", "kind": "film"}
     with made.replace(FixedClock(START + timedelta(days=30))) as writer:
         writer.write("titles", pl.DataFrame(titles).cast({"valid_from": TIMESTAMP, "recorded_at": TIMESTAMP}))

@@ -10,7 +10,7 @@ import yaml
 from playbill.config import (
     FeaturesRaySettings,
     FeaturesSettings,
-    Project,
+    ProjectFolder,
     ProjectSettings,
     ServicesSettings,
     WorkspaceSettings,
@@ -19,8 +19,8 @@ from playbill.errors import StateError
 from playbill.features.registration import feature_store_config, render, require_rendered
 
 
-def project(root: Path, **services: str) -> Project:
-    return Project(root, ProjectSettings(services=ServicesSettings(**services)))
+def project(root: Path, **services: str) -> ProjectFolder:
+    return ProjectFolder(root, ProjectSettings(services=ServicesSettings(**services)))
 
 
 def test_every_path_is_absolute_and_the_workspaces_own(tmp_path: Path) -> None:
@@ -66,7 +66,7 @@ def test_redis_is_named_with_its_secret_left_in_the_environment(
 
 def test_plain_feast_holds_live_values_to_their_ttl_and_leaves_historical_ones(tmp_path: Path) -> None:
     live = ProjectSettings(workspaces={"live": WorkspaceSettings(clock="wall")})
-    workspaces = Project(tmp_path, live)
+    workspaces = ProjectFolder(tmp_path, live)
     assert "enforce_ttl" not in feature_store_config(workspaces.workspace("live"))["online_store"]
     assert feature_store_config(workspaces.workspace("old"))["online_store"]["enforce_ttl"] is False
 
@@ -77,7 +77,7 @@ def test_the_ray_engine_gets_what_was_set_and_keeps_its_own_defaults(tmp_path: P
         engine="ray", ray=FeaturesRaySettings(partitions=8), storage_options={"endpoint": "http://s3"}
     )
     services = ServicesSettings(ray_address="auto")
-    workspace = Project(tmp_path, ProjectSettings(features=features, services=services)).workspace("one")
+    workspace = ProjectFolder(tmp_path, ProjectSettings(features=features, services=services)).workspace("one")
     config = feature_store_config(workspace)["offline_store"]
     assert (config["engine"], config["ray"]) == ("ray", {"address": "auto", "partitions": 8})
     assert config["storage_options"] == {"endpoint": "http://s3"}

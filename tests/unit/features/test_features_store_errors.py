@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from playbill.config import Project, ProjectSettings
+from playbill.config import ProjectFolder, ProjectSettings
 from playbill.errors import (
     ConfigError,
     DataError,
@@ -135,7 +135,7 @@ def test_the_cause_stays_what_the_database_said() -> None:
 
 def test_an_online_store_on_a_full_disk_is_a_storage_error(tmp_path: Path) -> None:
     door = object.__new__(FeastDoor)
-    door.workspace = Project(tmp_path, ProjectSettings()).workspace("small")
+    door.workspace = ProjectFolder(tmp_path, ProjectSettings()).workspace("small")
     full = sqlite3.OperationalError("database or disk is full")
     full.sqlite_errorcode = sqlite3.SQLITE_FULL
     match = (

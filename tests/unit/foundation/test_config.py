@@ -3,7 +3,7 @@ from datetime import UTC, datetime
 import pytest
 
 from playbill.clock import FixedClock, parse_clock
-from playbill.config import Project, expand_variables
+from playbill.config import ProjectFolder, expand_variables
 from playbill.errors import ConfigError
 
 
@@ -13,7 +13,7 @@ def write(folder, text):
 
 
 def test_defaults_apply_without_a_file(tmp_path):
-    workspace = Project.find(tmp_path).workspace()
+    workspace = ProjectFolder.find(tmp_path).workspace()
     assert workspace.name == "ml_100k"
     assert workspace.folder == tmp_path / ".playbill" / "ml_100k"
     assert workspace.database_url == f"sqlite:///{tmp_path}/.playbill/ml_100k/playbill.db"
@@ -24,14 +24,14 @@ def test_the_file_is_found_from_a_folder_below(tmp_path):
     write(tmp_path, 'workspace = "other"\n')
     below = tmp_path / "a" / "b"
     below.mkdir(parents=True)
-    assert Project.find(below).root == tmp_path
-    assert Project.find(below).workspace().name == "other"
+    assert ProjectFolder.find(below).root == tmp_path
+    assert ProjectFolder.find(below).workspace().name == "other"
 
 
 def test_every_mistake_is_reported_with_the_nearest_key(tmp_path):
     write(tmp_path, 'workspce = "x"\n[services]\nmlflw = "y"\n[training]\nworkers = -1\n')
     with pytest.raises(ConfigError) as caught:
-        Project.find(tmp_path)
+        ProjectFolder.find(tmp_path)
     text = str(caught.value)
     assert "workspce: unknown key. Did you mean 'workspace'?" in text
     assert "services.mlflw: unknown key. Did you mean 'mlflow'?" in text
@@ -41,11 +41,11 @@ def test_every_mistake_is_reported_with_the_nearest_key(tmp_path):
 def test_malformed_toml_names_the_file(tmp_path):
     write(tmp_path, "workspace = \n")
     with pytest.raises(ConfigError, match=r"playbill\.toml"):
-        Project.find(tmp_path)
+        ProjectFolder.find(tmp_path)
 
 
 def test_workspaces_lie_side_by_side(tmp_path):
-    project = Project.find(write(tmp_path, '[workspaces.a]\nclock = "wall"\n[workspaces.b]\n'))
+    project = ProjectFolder.find(write(tmp_path, '[workspaces.a]\nclock = "wall"\n[workspaces.b]\n'))
     assert project.workspace_names() == ("a", "b")
     a, b = project.workspace("a"), project.workspace("b")
     assert a.clock_setting == "wall"
@@ -58,15 +58,15 @@ def test_workspaces_lie_side_by_side(tmp_path):
 @pytest.mark.parametrize("name", ["../up", "Upper", "", "1st", "with space"])
 def test_a_workspace_name_cannot_leave_the_home_folder(tmp_path, name):
     if name == "":
-        assert Project.find(tmp_path).workspace(name).name == "ml_100k"
+        assert ProjectFolder.find(tmp_path).workspace(name).name == "ml_100k"
         return
     with pytest.raises(ConfigError, match="workspace name"):
-        Project.find(tmp_path).workspace(name)
+        ProjectFolder.find(tmp_path).workspace(name)
 
 
 def test_secrets_come_from_the_environment(tmp_path, monkeypatch):
     write(tmp_path, '[services]\ndatabase = "postgresql+psycopg://me:${PLAYBILL_TEST_PASSWORD}@db/playbill"\n')
-    workspace = Project.find(tmp_path).workspace()
+    workspace = ProjectFolder.find(tmp_path).workspace()
     with pytest.raises(ConfigError, match="PLAYBILL_TEST_PASSWORD"):
         _ = workspace.database_url
     monkeypatch.setenv("PLAYBILL_TEST_PASSWORD", "s3cret")
@@ -81,7 +81,7 @@ def test_expand_variables_leaves_other_text_alone():
 def test_a_clock_needs_a_moment_with_a_zone(tmp_path, text):
     write(tmp_path, f'[workspaces.a]\nclock = "{text}"\n')
     with pytest.raises(ConfigError, match=r"moment|zone"):
-        Project.find(tmp_path)
+        ProjectFolder.find(tmp_path)
 
 
 def test_a_fixed_clock_answers_in_utc():
@@ -93,14 +93,14 @@ def test_a_fixed_clock_answers_in_utc():
 
 
 def test_the_online_store_is_a_file_of_the_project_or_redis(tmp_path, monkeypatch):
-    default = Project.find(tmp_path).workspace()
+    default = ProjectFolder.find(tmp_path).workspace()
     assert default.online_store_path == tmp_path / ".playbill" / "ml_100k" / "online_store.db"
     for text in ("kept/{workspace}.db", "sqlite:///kept/{workspace}.db"):
         write(tmp_path, f'[services]\nonline_store = "{text}"\n')
-        assert Project.find(tmp_path).workspace().online_store_path == tmp_path / "kept" / "ml_100k.db"
+        assert ProjectFolder.find(tmp_path).workspace().online_store_path == tmp_path / "kept" / "ml_100k.db"
     monkeypatch.setenv("PW", "hunter2")
     write(tmp_path, '[services]\nonline_store = "redis://:${PW}@cache:6390/2"\n')
-    workspace = Project.find(tmp_path).workspace()
+    workspace = ProjectFolder.find(tmp_path).workspace()
     assert workspace.online_store_path is None
     assert workspace.online_store == "redis://cache:6390/2"
 
@@ -108,17 +108,17 @@ def test_the_online_store_is_a_file_of_the_project_or_redis(tmp_path, monkeypatc
 def test_another_online_store_is_refused_in_the_file_and_from_the_environment(tmp_path, monkeypatch):
     write(tmp_path, '[services]\nonline_store = "postgresql://db/x"\n')
     with pytest.raises(ConfigError, match=r"services.online_store.*redis://HOST:PORT/DATABASE, not postgresql://"):
-        Project.find(tmp_path)
+        ProjectFolder.find(tmp_path)
     monkeypatch.setenv("ONLINE", "mysql://db/x")
     write(tmp_path, '[services]\nonline_store = "${ONLINE}"\n')
     with pytest.raises(ConfigError, match=r"services.online_store.*not mysql://"):
-        _ = Project.find(tmp_path).workspace().online_store_path
+        _ = ProjectFolder.find(tmp_path).workspace().online_store_path
 
 
 def test_settings_of_the_ray_engine_are_checked_with_the_rest(tmp_path):
     write(tmp_path, '[features]\nengine = "ray"\nray = {partition = 4}\n')
     with pytest.raises(ConfigError, match=r"features.ray.partition: unknown key. Did you mean 'partitions'"):
-        Project.find(tmp_path)
+        ProjectFolder.find(tmp_path)
     write(tmp_path, '[features]\nengin = "ray"\n')
     with pytest.raises(ConfigError, match=r"features.engin: unknown key. Did you mean 'engine'"):
-        Project.find(tmp_path)
+        ProjectFolder.find(tmp_path)

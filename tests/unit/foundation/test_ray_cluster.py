@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from playbill.config import Project, ProjectSettings, ServicesSettings, TrainingSettings, read_settings
+from playbill.config import ProjectFolder, ProjectSettings, ServicesSettings, TrainingSettings, read_settings
 from playbill.errors import ConfigError
 from playbill.ray_cluster import cluster_address
 
@@ -36,11 +36,11 @@ def test_an_address_may_come_from_a_variable(monkeypatch, tmp_path):
     monkeypatch.setenv("HEAD", "10.0.0.7")
     services = ServicesSettings(ray_address="${HEAD}:6379")
     training = TrainingSettings(storage="s3://${HEAD}/runs")
-    workspace = Project(tmp_path, ProjectSettings(services=services, training=training)).workspace("one")
+    workspace = ProjectFolder(tmp_path, ProjectSettings(services=services, training=training)).workspace("one")
     assert workspace.ray_address == "10.0.0.7:6379"
     assert workspace.training_storage == "s3://10.0.0.7/runs"
     folder = ProjectSettings(training=TrainingSettings(storage="shared"))
-    assert Project(tmp_path, folder).workspace("one").training_storage == str(tmp_path / "shared")
+    assert ProjectFolder(tmp_path, folder).workspace("one").training_storage == str(tmp_path / "shared")
 
 
 def test_addresses_of_earlier_releases_are_pointed_to_the_one_setting(tmp_path):

@@ -7,7 +7,7 @@ from typing import Literal
 import pytest
 
 from playbill.clock import FixedClock
-from playbill.config import Project, ProjectSettings, ServicesSettings, Workspace
+from playbill.config import ProjectFolder, ProjectSettings, ServicesSettings, Workspace
 from playbill.errors import ServiceError
 from playbill.versions.promotion.gates import GateResult
 from playbill.versions.promotion.records import Decision, Lease, LeaseLostError, PromotionLog, Verdict
@@ -18,7 +18,7 @@ GATE = GateResult("ndcg@10 on home", "home/ndcg@10", 0.2, 0.1, 0.1, True)
 
 @pytest.fixture
 def workspace(tmp_path: Path) -> Workspace:
-    return Project(tmp_path, ProjectSettings()).workspace("ml")
+    return ProjectFolder(tmp_path, ProjectSettings()).workspace("ml")
 
 
 @pytest.fixture
@@ -75,7 +75,7 @@ def test_unsettled_decisions_are_found_until_they_are_settled(log: PromotionLog)
 
 def test_workspaces_and_models_in_one_database_stay_apart(tmp_path: Path) -> None:
     services = ServicesSettings(database="sqlite:///shared.db")
-    project = Project(tmp_path, ProjectSettings(services=services))
+    project = ProjectFolder(tmp_path, ProjectSettings(services=services))
     ours, theirs = PromotionLog(project.workspace("ml")), PromotionLog(project.workspace("kuairand"))
     write(ours, decision(1))
     assert theirs.approved("everycanvas") is None
@@ -137,6 +137,6 @@ def test_a_lease_that_ran_out_and_was_not_taken_still_counts(log: PromotionLog) 
 def test_a_database_that_is_none_is_a_service_error(tmp_path: Path) -> None:
     (tmp_path / "broken.db").write_text("this is no database" * 100)
     services = ServicesSettings(database="sqlite:///broken.db")
-    workspace = Project(tmp_path, ProjectSettings(services=services)).workspace("ml")
+    workspace = ProjectFolder(tmp_path, ProjectSettings(services=services)).workspace("ml")
     with pytest.raises(ServiceError, match=r"broken\.db"):
         PromotionLog(workspace).approved("everycanvas")

@@ -2,14 +2,14 @@ from pathlib import Path
 
 import pytest
 
-from playbill.config import Project, Workspace
+from playbill.config import ProjectFolder, Workspace
 
 
 @pytest.fixture
 def workspace(tmp_path: Path) -> Workspace:
     folder = tmp_path / "project"
     folder.mkdir()
-    return Project.find(folder).workspace("shop")
+    return ProjectFolder.find(folder).workspace("shop")
 
 
 @pytest.fixture

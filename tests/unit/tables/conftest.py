@@ -6,7 +6,7 @@ import polars as pl
 import pytest
 
 from playbill.clock import Clock
-from playbill.config import Project, Workspace
+from playbill.config import ProjectFolder, Workspace
 from playbill.tables import TIMESTAMP, Tables
 
 START = datetime(2020, 1, 1, tzinfo=UTC)
@@ -14,7 +14,7 @@ START = datetime(2020, 1, 1, tzinfo=UTC)
 
 @pytest.fixture
 def workspace(tmp_path: Path) -> Workspace:
-    return Project.find(tmp_path).workspace("shop")
+    return ProjectFolder.find(tmp_path).workspace("shop")
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ import pytest
 from polars.testing import assert_frame_equal
 
 from playbill.clock import FixedClock, WallClock
-from playbill.config import Project, WorkspaceSettings
+from playbill.config import ProjectFolder, WorkspaceSettings
 from playbill.errors import IntegrityError, StateError
 from playbill.tables import TIMESTAMP, Tables, event_log, generations, polars_schema, workspace_clock
 from playbill.tables.generations import Generations
@@ -60,7 +60,7 @@ def test_filters_match_a_plain_filter(filled):
 
 def test_small_slices_give_the_same_tables(filled, titles, events, tmp_path, monkeypatch):
     monkeypatch.setattr(event_log, "SLICE_ROWS", 2)
-    other = Tables(Project.find(tmp_path).workspace("sliced"))
+    other = Tables(ProjectFolder.find(tmp_path).workspace("sliced"))
     with other.replace() as writer:
         writer.write("titles", titles)
         for batch in events.iter_slices(2):
@@ -171,9 +171,9 @@ def test_killed_writer_leaves_the_old_content_and_its_leftovers_go(filled, works
     script = f"""
         import os, polars as pl
         from pathlib import Path
-        from playbill.config import Project
+        from playbill.config import ProjectFolder
         from playbill.tables import Tables
-        workspace = Project.find(Path({str(workspace.project.root)!r})).workspace("shop")
+        workspace = ProjectFolder.find(Path({str(workspace.project.root)!r})).workspace("shop")
         with Tables(workspace).replace() as writer:
             writer.write("titles", pl.read_parquet(workspace.folder / "titles.parquet"))
             writer.write("interactions", pl.read_parquet(workspace.folder / "events.parquet").head(3))

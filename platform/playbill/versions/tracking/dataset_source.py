@@ -17,7 +17,7 @@ from mlflow.data.dataset_source import DatasetSource
 from mlflow.entities import DatasetInput, InputTag
 from mlflow.types import ColSpec, DataType, Schema
 
-from playbill.config import Project, Workspace
+from playbill.config import ProjectFolder, Workspace
 from playbill.datasets.export.manifest import MANIFEST, Manifest
 from playbill.datasets.export.stored import StoredDataset
 from playbill.errors import IntegrityError, PlaybillError
@@ -119,7 +119,7 @@ class TablesSource(DatasetSource):  # type: ignore[misc]
             StateError: They are gone.
             IntegrityError: They hold something else by now.
         """
-        tables = Tables(Project.find(self.project).workspace(self.workspace)).require()
+        tables = Tables(ProjectFolder.find(self.project).workspace(self.workspace)).require()
         if tables.snapshot_id() != self.snapshot_id:
             raise IntegrityError(
                 f"the tables of workspace '{self.workspace}' are snapshot {tables.snapshot_id()} by now; "
