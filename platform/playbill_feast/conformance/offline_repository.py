@@ -11,16 +11,16 @@ from typing import Any, Protocol
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
-from feast import Entity, FeatureService, FeatureStore, FeatureView, Field, FileSource, RequestSource, ValueType
+from feast import Entity, FeatureService, FeatureStore, FeatureView, Field, FileSource, RequestSource
 from feast.data_source import DataSource
 from feast.feature_view import DUMMY_ENTITY_ID
 from feast.infra.offline_stores.offline_store import OfflineStore, RetrievalJob
 from feast.on_demand_feature_view import OnDemandFeatureView, on_demand_feature_view
-from feast.repo_config import RepoConfig
-from feast.types import Array, Float32, Float64, Int64, String, from_feast_to_pyarrow_type, from_value_type
+from feast.types import Array, Float32, Float64, Int64, String, from_value_type
+
+from playbill_feast.conformance.cells import ACCOUNT, MEMBER, TITLE, rows_table, suite_store
 
 START = pd.Timestamp("2024-01-01", tz="UTC")
-MOMENT = pa.timestamp("us", "UTC")
 TASTE_TTL, PAIR_TTL = timedelta(hours=6), timedelta(hours=30)
 
 
@@ -109,44 +109,23 @@ def source_table(view: FeatureView, rows: list[Mapping[str, Any]]) -> pa.Table:
     """Return rows under the source's own column names and types."""
     source = view.batch_source
     own_names = {mapped: own for own, mapped in (source.field_mapping or {}).items()}
-    types = {
-        own_names.get(field.name, field.name): from_feast_to_pyarrow_type(field.dtype)
-        for field in [*view.entity_columns, *view.features]
-    }
-    at, created = source.timestamp_field, source.created_timestamp_column
-    columns = {name: pa.array([row.get(name) for row in rows], kind) for name, kind in types.items()}
-    columns[at] = pa.array([row[at].to_pydatetime() for row in rows], MOMENT)
-    if created:
-        columns[created] = pa.array([row.get(created, row[at]).to_pydatetime() for row in rows], MOMENT)
-    return pa.table(columns)
+    types = {own_names.get(field.name, field.name): field.dtype for field in [*view.entity_columns, *view.features]}
+    return rows_table(types, rows, source.timestamp_field, source.created_timestamp_column)
 
 
 def open_offline_repository(
     folder: Path, offline_store: Mapping[str, Any], make: MakeSource, fill: Callable[[DataSource, pa.Table], None]
 ) -> OfflineRepository:
     """Register the suite's views in a repository of their own; `make` makes their sources, `fill` writes them."""
-    config = RepoConfig(
-        project="conformance",
-        registry={"registry_type": "sql", "path": f"sqlite:///{folder}/registry.db"},
-        provider="local",
-        offline_store=dict(offline_store),
-        online_store={"type": "sqlite", "path": f"{folder}/online.db"},
-        entity_key_serialization_version=3,
-        repo_path=folder,
-    )
+    online_store = {"type": "sqlite", "path": f"{folder}/online.db"}
+    store = suite_store(folder, "conformance", offline_store=dict(offline_store), online_store=online_store)
     views = _views(folder, make)
-    repository = OfflineRepository(FeatureStore(config=config), views, fill)
+    repository = OfflineRepository(store, views, fill)
     for view in views.values():  # Feast may look into a source when it is registered.
         repository.write(view.name, {view.batch_source.timestamp_field: START})
-    entities = {entity.name: entity for entity in (_MEMBER, _TITLE, _ACCOUNT)}
     taste = views["taste"]
-    repository.store.apply([*entities.values(), *views.values(), _boosted(taste), friends(taste)])
+    repository.store.apply([MEMBER, TITLE, ACCOUNT, *views.values(), _boosted(taste), friends(taste)])
     return repository
-
-
-_MEMBER = Entity(name="member", join_keys=["member_id"], value_type=ValueType.STRING)
-_TITLE = Entity(name="title", join_keys=["title_id"], value_type=ValueType.STRING)
-_ACCOUNT = Entity(name="account", join_keys=["account_id"], value_type=ValueType.INT64)
 
 
 def _views(folder: Path, make: MakeSource) -> dict[str, FeatureView]:
@@ -164,17 +143,17 @@ def _views(folder: Path, make: MakeSource) -> dict[str, FeatureView]:
 
     forever = timedelta(0)
     views = [
-        view("taste", [_MEMBER], TASTE_TTL, {"x": Float64, "y": String}),
-        view("fame", [_TITLE], forever, {"score": Float64}),
-        view("age", [_TITLE], None, {"days": Int64}),
-        view("pair", [_MEMBER, _TITLE], PAIR_TTL, {"z": Float64}),
+        view("taste", [MEMBER], TASTE_TTL, {"x": Float64, "y": String}),
+        view("fame", [TITLE], forever, {"score": Float64}),
+        view("age", [TITLE], None, {"days": Int64}),
+        view("pair", [MEMBER, TITLE], PAIR_TTL, {"z": Float64}),
         # Only the test of writes uses this one: how a store keeps what is written to it is its own affair.
-        view("journal", [_MEMBER], forever, {"entry": String}),
+        view("journal", [MEMBER], forever, {"entry": String}),
         view("weather", [], forever, {"rain": Float64}),
-        view("wallet", [_ACCOUNT], forever, {"credit": Float64}),
-        view("lists", [_MEMBER], forever, {"tags": Array(String), "vector": Array(Float32)}),
+        view("wallet", [ACCOUNT], forever, {"credit": Float64}),
+        view("lists", [MEMBER], forever, {"tags": Array(String), "vector": Array(Float32)}),
         view(
-            "mapped", [_MEMBER], forever, {"value": Float64}, created_timestamp_column="", field_mapping={"v": "value"}
+            "mapped", [MEMBER], forever, {"value": Float64}, created_timestamp_column="", field_mapping={"v": "value"}
         ),
     ]
     return {one.name: one for one in views}

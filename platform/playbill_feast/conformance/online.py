@@ -10,9 +10,8 @@ from typing import Any, ClassVar
 import pytest
 from feast.types import Float64, String
 
-from playbill_feast.conformance.cells import in_folder
+from playbill_feast.conformance.cells import MEMBER, in_folder
 from playbill_feast.conformance.online_repository import (
-    MEMBER,
     OnlineAnswer,
     OnlineRepository,
     ago,

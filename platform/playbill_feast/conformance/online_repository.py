@@ -11,32 +11,15 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import pyarrow as pa
 import pyarrow.parquet as pq
-from feast import Entity, FeatureService, FeatureStore, FeatureView, Field, FileSource, ValueType
+from feast import Entity, FeatureService, FeatureStore, FeatureView, Field, FileSource
 from feast.feature_view import DUMMY_ENTITY_ID
 from feast.protos.feast.serving.ServingService_pb2 import FieldStatus
-from feast.repo_config import RepoConfig
-from feast.types import (
-    Array,
-    Bool,
-    Bytes,
-    Float32,
-    Float64,
-    Int32,
-    Int64,
-    String,
-    UnixTimestamp,
-    from_feast_to_pyarrow_type,
-    from_value_type,
-)
+from feast.types import Array, Bool, Bytes, Float32, Float64, Int32, Int64, String, UnixTimestamp, from_value_type
 
 from playbill_feast.clock import utc_now
-from playbill_feast.conformance.cells import cells
+from playbill_feast.conformance.cells import ACCOUNT, MEMBER, TITLE, cells, rows_table, suite_store
 
-MEMBER = Entity(name="member", join_keys=["member_id"], value_type=ValueType.STRING)
-TITLE = Entity(name="title", join_keys=["title_id"], value_type=ValueType.STRING)
-ACCOUNT = Entity(name="account", join_keys=["account_id"], value_type=ValueType.INT64)
 TASTE_TTL = timedelta(hours=1)
 FOREVER = timedelta(0)
 TYPES: Mapping[str, Any] = {
@@ -146,17 +129,8 @@ def open_online_repository(
     Registry and sources go to `folder`, which two projects may share.
     """
     project = f"conformance_{uuid.uuid4().hex[:10]}"
-    config = RepoConfig(
-        project=project,
-        registry={"registry_type": "sql", "path": f"sqlite:///{folder}/{project}.db"},
-        provider="local",
-        offline_store={"type": "dask"},
-        online_store=dict(online_store),
-        entity_key_serialization_version=3,
-        repo_path=folder,
-    )
+    store = suite_store(folder, project, offline_store={"type": "dask"}, online_store=dict(online_store))
     named = {view.name: view for view in views or suite_views(folder)}
-    store = FeatureStore(config=config)
     store.apply([MEMBER, TITLE, ACCOUNT, *named.values(), *([] if views else suite_services(named))])
     return OnlineRepository(store, named, folder)
 
@@ -206,13 +180,7 @@ def online_view(
 
 def write_file(path: Path, types: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> None:
     """Write rows as the parquet file of a view with columns of these Feast types."""
-    # Feast names no Arrow type for bytes.
-    arrow = {name: pa.binary() if kind == Bytes else from_feast_to_pyarrow_type(kind) for name, kind in types.items()}
-    columns = {name: pa.array([row.get(name) for row in rows], kind) for name, kind in arrow.items()}
-    for name in ("event_timestamp", "created_timestamp"):
-        moments = [row.get(name, row["event_timestamp"]).to_pydatetime() for row in rows]
-        columns[name] = pa.array(moments, pa.timestamp("us", "UTC"))
-    pq.write_table(pa.table(columns), path)
+    pq.write_table(rows_table(types, rows), path)
 
 
 def vector(seed: int, length: int = 64) -> list[float]:
