@@ -22,6 +22,11 @@ def in_utc(column: str, kind: pl.DataType) -> pl.Expr:
     return moment.cast(MOMENT)
 
 
+def as_utc(moment: datetime) -> datetime:
+    """Return a moment in UTC; without a zone it is UTC already."""
+    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+
+
 def utc_literal(moment: datetime) -> pl.Expr:
     """Return a moment as an expression to compare times with. polars refuses one whose zone is not the column's.
 

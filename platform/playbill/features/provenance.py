@@ -18,8 +18,9 @@ from playbill.features.catalog import derived_definition, stored_definition
 from playbill.features.feast_door import FeastDoor
 from playbill.features.reports import FeatureProvenance, ViewProvenance
 from playbill.features.view_folder import ViewFolder
+from playbill_feast.frames import as_utc
 from playbill_feast.offline.parquet_files import files_digest, parts_of
-from playbill_feast.offline.sources import local_path, moment, scan_source
+from playbill_feast.offline.sources import local_path, scan_source
 
 SHOWN = 16
 """Letters of a file's digest."""
@@ -93,7 +94,7 @@ def _stored(door: FeastDoor, view: FeatureView) -> ViewProvenance:
 
 
 def _moment(value: Any) -> datetime | None:
-    return moment(value) if isinstance(value, datetime) else None
+    return as_utc(value) if isinstance(value, datetime) else None
 
 
 def _built(path: Path) -> dict[str, Any]:

@@ -22,17 +22,9 @@ from feast.utils import compute_non_entity_date_range
 from playbill_feast.asof_join import AsOfRows, ViewValues, latest_values
 from playbill_feast.entity_rows import entity_table
 from playbill_feast.errors import Mistake, StoreDataError, suggestion
-from playbill_feast.frames import EVENT_AT, in_utc, plain_arrow, utc_literal
+from playbill_feast.frames import EVENT_AT, as_utc, in_utc, plain_arrow, utc_literal
 from playbill_feast.offline.scan_filter import ScanFilter, as_known, as_known_on
-from playbill_feast.offline.sources import (
-    join_keys,
-    moment,
-    output_names,
-    reading,
-    require_columns,
-    scan_source,
-    view_values,
-)
+from playbill_feast.offline.sources import join_keys, output_names, reading, require_columns, scan_source, view_values
 from playbill_feast.offline.sql_reader import MAX_FILTER_KEYS, read_query
 from playbill_feast.offline.sql_source import SqlSource
 
@@ -122,7 +114,7 @@ def snapshot_range(
     Raises:
         StoreDataError: It ends before it starts.
     """
-    first, last = (moment(value) for value in compute_non_entity_date_range(list(views), start, end))
+    first, last = (as_utc(value) for value in compute_non_entity_date_range(list(views), start, end))
     if first > last:
         raise StoreDataError("time range", [Mistake("start_date", f"{first} is after end_date {last}.")])
     return first, last

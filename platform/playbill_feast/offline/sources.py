@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from feast.repo_config import RepoConfig
 
 from playbill_feast.asof_join import ViewValues, value_problems
 from playbill_feast.errors import Mistake, StoreDataError, StoreStateError, UnknownFeatureError
-from playbill_feast.frames import in_utc, utc_literal
+from playbill_feast.frames import as_utc, in_utc, utc_literal
 from playbill_feast.offline.parquet_files import damaged, first_line, parts_of, scan_parts
 from playbill_feast.offline.remote_files import remote_parts, scan_remote
 from playbill_feast.offline.scan_filter import ScanFilter, known_by, known_on
@@ -90,11 +90,6 @@ def require_parquet(source: FileSource, view: str) -> None:
         raise StoreDataError("offline store", [Mistake(view, what)])
 
 
-def moment(value: datetime) -> datetime:
-    """Return a moment in UTC; without a zone it is UTC already."""
-    return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
-
-
 def advice(config: RepoConfig) -> str:
     """Say how feature files come to be."""
     command = getattr(config.offline_store, "build_command", None)
@@ -128,8 +123,8 @@ def _within(frame: pl.LazyFrame, scan_filter: ScanFilter) -> pl.LazyFrame:
         return frame
     when = in_utc(scan_filter.at, schema[scan_filter.at])
     if scan_filter.since is not None:
-        frame = frame.filter(when >= utc_literal(moment(scan_filter.since)))
-    return frame if scan_filter.until is None else frame.filter(when <= utc_literal(moment(scan_filter.until)))
+        frame = frame.filter(when >= utc_literal(as_utc(scan_filter.since)))
+    return frame if scan_filter.until is None else frame.filter(when <= utc_literal(as_utc(scan_filter.until)))
 
 
 @contextmanager

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,7 @@ from sqlalchemy.exc import ArgumentError, NoSuchModuleError, NoSuchTableError, S
 from playbill_feast.connections import expand_variables, missing_driver
 from playbill_feast.entity_rows import moments
 from playbill_feast.errors import Mistake, StoreConfigError, StoreDataError, StoreServiceError, StoreStateError
-from playbill_feast.frames import MOMENT
+from playbill_feast.frames import MOMENT, as_utc
 from playbill_feast.offline.scan_filter import ScanFilter
 
 BATCH_ROWS = 50_000
@@ -229,7 +228,8 @@ def _statement(
     if native and isinstance(kind, pl.Datetime) and not _is_text(source, scan_filter.at):
         for bound, earlier in ((scan_filter.since, False), (scan_filter.until, True)):
             if bound is not None:
-                value = sa.literal(_bound(bound, kind), sa.DateTime(timezone=kind.time_zone is not None))
+                moment = as_utc(bound) if kind.time_zone else as_utc(bound).replace(tzinfo=None)
+                value = sa.literal(moment, sa.DateTime(timezone=kind.time_zone is not None))
                 column = columns[scan_filter.at]
                 statement = statement.where(column <= value if earlier else column >= value)
     for name, values in scan_filter.keys.items():
@@ -240,8 +240,3 @@ def _statement(
 
 def _is_text(source: Any, name: str) -> bool:
     return isinstance(source, sa.Table) and not isinstance(source.c[name].type, sa.DateTime)
-
-
-def _bound(value: datetime, kind: pl.Datetime) -> datetime:
-    aware = value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
-    return aware if kind.time_zone else aware.replace(tzinfo=None)

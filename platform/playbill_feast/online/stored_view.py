@@ -16,6 +16,7 @@ from feast.protos.feast.types.Value_pb2 import Value
 from feast.value_type import ValueType
 
 from playbill_feast.errors import Mistake, StoreDataError, suggestion
+from playbill_feast.frames import as_utc
 from playbill_feast.online.backend import PackedDatabase, ReadRequest, RowBatch, batch_of
 from playbill_feast.online.columns import column_of, feature_table
 from playbill_feast.online.entity_keys import KeyKinds, keys_of_arrow
@@ -178,8 +179,7 @@ def batch_of_protos(view: Any, rows: Sequence[FeastRow]) -> RowBatch:
 
 def moment_us(moment: datetime) -> int:
     """Return microseconds since 1970; a time without a zone is UTC."""
-    aware = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment
-    return (aware - _EPOCH) // _A_MICROSECOND
+    return (as_utc(moment) - _EPOCH) // _A_MICROSECOND
 
 
 def moment_of(event_us: int) -> datetime:
