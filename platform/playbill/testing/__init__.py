@@ -14,22 +14,18 @@ if TYPE_CHECKING:
 
 __all__ = ["LabelExtractorConformance"]
 
-_HOMES = {
-    "LabelExtractorConformance": "playbill.testing.label_extractors",
-}
-
 
 def __getattr__(name: str) -> Any:
     if name in ("OfflineStoreConformance", "OnlineStoreConformance"):
         # An AttributeError's text is lost in `from playbill.testing import ...`.
         raise ImportError(f"{name} is in playbill_feast.conformance: from playbill_feast.conformance import {name}")
-    if name not in _HOMES:
+    if name not in __all__:
         raise AttributeError(f"module 'playbill.testing' has no attribute '{name}', only {', '.join(__all__)}")
     import pytest
 
     # pytest shows both sides of a failed assertion only in modules it knows of before they are imported.
     pytest.register_assert_rewrite("playbill.testing.label_extractors")
-    return getattr(import_module(_HOMES[name]), name)
+    return getattr(import_module("playbill.testing.label_extractors"), name)
 
 
 def __dir__() -> list[str]:

@@ -14,7 +14,7 @@ from playbill_feast.errors import StoreIntegrityError
 from playbill_feast.online.row_codec import Ints, PackedRows, StoredColumn, pack, unpack
 from playbill_feast.online.row_layout import NEVER, PackedField, RowLayout, parse_layout
 
-Progress = Callable[[int], object]  # Called with the number of rows written since its last call
+WriteProgress = Callable[[int], object]  # Called with the number of rows written since its last call
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,11 +71,11 @@ class Backend(Protocol):
         """Do the same without blocking the event loop."""
         ...
 
-    def write(self, view: str, batches: Iterable[RowBatch], progress: Progress | None) -> None:
+    def write(self, view: str, batches: Iterable[RowBatch], progress: WriteProgress | None) -> None:
         """Write rows and their schema, each row only where it is not older than what is there."""
         ...
 
-    async def write_async(self, view: str, batches: Iterable[RowBatch], progress: Progress | None) -> None:
+    async def write_async(self, view: str, batches: Iterable[RowBatch], progress: WriteProgress | None) -> None:
         """Do the same without blocking the event loop."""
         ...
 

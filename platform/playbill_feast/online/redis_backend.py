@@ -19,7 +19,7 @@ from redis.retry import Retry
 
 from playbill_feast.connections import expand_variables
 from playbill_feast.errors import StoreConfigError, StoreServiceError
-from playbill_feast.online.backend import Progress, ReadRequest, RowBatch
+from playbill_feast.online.backend import ReadRequest, RowBatch, WriteProgress
 
 _ROWS_PER_SCRIPT = 1_000  # Redis answers nobody else while a script runs, a few milliseconds for this many
 _SCRIPTS_PER_ROUND_TRIP = 20
@@ -103,7 +103,7 @@ class RedisBackend:
                 packed += await self._async_client().execute_command("MGET", *keys[start : start + _KEYS_PER_READ])
         return _aligned(packed, numbers)
 
-    def write(self, view: str, batches: Iterable[RowBatch], progress: Progress | None) -> None:
+    def write(self, view: str, batches: Iterable[RowBatch], progress: WriteProgress | None) -> None:
         """Write rows, a thousand at a time, each thousand at once."""
         with self._errors():
             for batch in batches:
@@ -113,7 +113,7 @@ class RedisBackend:
                         pipeline.eval(*_script(view, part, self._seconds))
                     _report_progress(progress, pipeline.execute())
 
-    async def write_async(self, view: str, batches: Iterable[RowBatch], progress: Progress | None) -> None:
+    async def write_async(self, view: str, batches: Iterable[RowBatch], progress: WriteProgress | None) -> None:
         """Write rows, a thousand at a time, without blocking the event loop."""
         with self._errors():
             for batch in batches:
@@ -266,6 +266,6 @@ def _script(view: str, part: RowBatch, seconds: bytes) -> list[Any]:
     return [_WRITE, len(names), *names, f"schema:{part.schema_id}", part.schema, seconds, *part.rows]
 
 
-def _report_progress(progress: Progress | None, written: list[int]) -> None:
+def _report_progress(progress: WriteProgress | None, written: list[int]) -> None:
     if progress:
         progress(sum(written))

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from playbill_feast.errors import StoreServiceError, StoreStateError
-from playbill_feast.online.backend import Progress, ReadRequest, RowBatch
+from playbill_feast.online.backend import ReadRequest, RowBatch, WriteProgress
 
 _LOG = logging.getLogger(__name__)
 _ROWS_PER_CHUNK = 50_000
@@ -124,7 +124,7 @@ class SqliteBackend:
         """Read in a thread: SQLite has no waiting that an event loop could do."""
         return await asyncio.to_thread(self.read, requests)
 
-    def write(self, view: str, batches: Iterable[RowBatch], progress: Progress | None) -> None:
+    def write(self, view: str, batches: Iterable[RowBatch], progress: WriteProgress | None) -> None:
         """Write all rows or, when anything fails, none."""
 
         def work(connection: sqlite3.Connection) -> None:
@@ -141,7 +141,7 @@ class SqliteBackend:
 
         self._run(work, create=True)
 
-    async def write_async(self, view: str, batches: Iterable[RowBatch], progress: Progress | None) -> None:
+    async def write_async(self, view: str, batches: Iterable[RowBatch], progress: WriteProgress | None) -> None:
         """Write in a thread."""
         await asyncio.to_thread(self.write, view, batches, progress)
 
@@ -181,7 +181,7 @@ def _make_tables(connection: sqlite3.Connection, view: str) -> None:
     )
 
 
-def _insert(connection: sqlite3.Connection, view: str, batch: RowBatch, progress: Progress | None) -> None:
+def _insert(connection: sqlite3.Connection, view: str, batch: RowBatch, progress: WriteProgress | None) -> None:
     schema = (view, batch.schema_id, batch.schema)
     connection.execute(f"INSERT OR IGNORE INTO {_SCHEMAS} VALUES (?, ?, ?)", schema)
     statement = (

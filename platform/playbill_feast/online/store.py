@@ -31,7 +31,7 @@ from feast.repo_config import FeastConfigBaseModel, RepoConfig
 from pydantic import NonNegativeFloat, PositiveInt
 
 from playbill_feast.clock import utc_now
-from playbill_feast.online.backend import PackedDatabase, Progress, ReadRequest
+from playbill_feast.online.backend import PackedDatabase, ReadRequest, WriteProgress
 from playbill_feast.online.request_plan import EntityRows, PlanCache, RequestEntities, RequestPlan, response_of
 from playbill_feast.online.response import PackedOnlineResponse
 from playbill_feast.online.sqlite_backend import SqliteBackend
@@ -160,7 +160,7 @@ class PackedOnlineStore(OnlineStore):  # type: ignore[misc]
         for view in tables:
             self.database(config).backend.drop(stored_name(config.project, view))
 
-    def write_arrow(self, config: RepoConfig, view: Any, table: pa.Table, progress: Progress | None = None) -> int:
+    def write_arrow(self, config: RepoConfig, view: Any, table: pa.Table, progress: WriteProgress | None = None) -> int:
         """Write a table's rows, each only where it is not older than what the store has.
 
         Of two rows of one key the later event time stays, of equal ones the one created later, then the later row. The

@@ -14,7 +14,7 @@ from playbill_lab.cli.experiment import FILE
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from playbill_lab.simulator.workspace import Progress, Simulated
+    from playbill_lab.simulator.workspace import Simulated, StageProgress
     from playbill_lab.simulator.world.spec import WorldSpec
 
 MEMBERS, DAYS = 5000, 28
@@ -114,7 +114,7 @@ def counts_table(found: Simulated) -> Table:
     return table
 
 
-def _progress(stages: Any) -> Progress:
+def _progress(stages: Any) -> StageProgress:
     names: list[str] = []
 
     def progress(stage: str, done: int, total: int) -> None:

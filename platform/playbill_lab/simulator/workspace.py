@@ -29,7 +29,7 @@ from playbill_lab.simulator.world.real_catalogue import read_catalogue
 from playbill_lab.simulator.world.spec import WorldSpec
 from playbill_lab.simulator.world.world import World
 
-Progress = Callable[[str, int, int], None]
+StageProgress = Callable[[str, int, int], None]
 """Called with a stage's name, what is done of it, and all of it (0 where nobody knows)."""
 
 
@@ -84,7 +84,7 @@ def simulate_workspace(
     *,
     processes: int | None = None,
     replace: bool = False,
-    progress: Progress | None = None,
+    progress: StageProgress | None = None,
 ) -> Simulated:
     """Fill a workspace with the log of a simulated service. Its tables are replaced whole, or stay as they were.
 

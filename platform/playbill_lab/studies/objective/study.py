@@ -138,7 +138,7 @@ OFFLINE = ("ndcg@10", "reward_ndcg@10")
 
 ONLINE = ("value", "retained", "satisfaction", "plays_per_day")  # Measures of the test that a good model raises
 
-Progress = Callable[[str], None]
+StudyProgress = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -152,7 +152,7 @@ class Study:
     agreements: tuple[Agreement, ...]  # Whether offline metrics rank the models as the test does
 
 
-def run_study(zoo: Zoo, options: StudyOptions, folder: Path, progress: Progress | None = None) -> Study:
+def run_study(zoo: Zoo, options: StudyOptions, folder: Path, progress: StudyProgress | None = None) -> Study:
     """Run the study, or what is left of it: finished cells in `folder`, where bundles go too, are not made again.
 
     Raises:
@@ -184,14 +184,14 @@ def _of_run(members: pl.DataFrame, number: int, options: StudyOptions) -> pl.Dat
     return members.with_columns(pl.col("member") + first, run=pl.lit(number, dtype=pl.Int64))
 
 
-def _of_seed(cells: Cells, run: Run, tell: Progress) -> list[Cell]:
+def _of_seed(cells: Cells, run: Run, tell: StudyProgress) -> list[Cell]:
     """Return every cell of a seed, and let go of its log."""
     found = [_cell(cells, run, arm, tell) for arm in run.options.arms]
     run.forget()
     return found
 
 
-def _cell(cells: Cells, run: Run, arm: str, tell: Progress) -> Cell:
+def _cell(cells: Cells, run: Run, arm: str, tell: StudyProgress) -> Cell:
     request = run.digest(arm)
     if (known := cells.read(arm, run.seed, request)) is not None:
         return known
