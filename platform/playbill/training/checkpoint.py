@@ -98,10 +98,7 @@ def adopt_checkpoint(files: Path, folder: Path) -> Path:
     Raises:
         IntegrityError: Its state cannot be read.
     """
-    try:
-        state = _parsed(files, (files / STATE).read_text(encoding="utf-8", errors="replace"))
-    except OSError as error:
-        raise _damaged(files, f"has no readable {STATE}: {error}") from None
+    state = _read_state(files)
     final = folder / f"{_PREFIX}{state['epoch']:04d}"
     with storage_errors("the checkpoint", final):
         put_in_place(files, final)
@@ -116,7 +113,7 @@ def load_checkpoint(path: Path, settings: str) -> Checkpoint:
         IntegrityError: A file is missing or is not what was written.
         StateError: The checkpoint belongs to a run with other settings.
     """
-    state = _read_state(path)
+    state = _checked_state(path)
     if state["settings"] != settings:
         raise StateError(f"{path} belongs to a run with other settings; choose a fresh folder for this run")
     has_best = BEST in state["sha256"]
@@ -134,11 +131,11 @@ def load_checkpoint(path: Path, settings: str) -> Checkpoint:
     )
 
 
-def _parsed(path: Path, text: str) -> dict[str, Any]:
+def _read_state(path: Path) -> dict[str, Any]:
     try:
-        state: dict[str, Any] = json.loads(text)
+        state: dict[str, Any] = json.loads((path / STATE).read_text(encoding="utf-8", errors="replace"))
         dict(state["sha256"]), list(state["reports"])
-    except (ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise _damaged(path, f"has no readable {STATE}: {error}") from None
     return state
 
@@ -147,11 +144,8 @@ def _damaged(path: Path, what: str) -> IntegrityError:
     return IntegrityError(f"checkpoint {path} {what}; remove this folder to go on from the epoch before")
 
 
-def _read_state(path: Path) -> dict[str, Any]:
-    try:
-        state = _parsed(path, (path / STATE).read_text(encoding="utf-8", errors="replace"))
-    except OSError as error:
-        raise _damaged(path, f"has no readable {STATE}: {error}") from None
+def _checked_state(path: Path) -> dict[str, Any]:
+    state = _read_state(path)
     for name, sha256 in state["sha256"].items():
         file = path / name
         if not file.is_file():

@@ -142,7 +142,10 @@ class PromotionLog:
         query = sa.select(table).where(table.c.name == self._name(model)).order_by(order).limit(limit)
         with database_errors(self.engine), self.engine.connect() as connection:
             rows = connection.execute(query).all()
-        return [(Approved(row.version, row.digest, _moment(row.approved_at_us), row.run_id), row.kind) for row in rows]
+        return [
+            (Approved(row.version, row.digest, from_microseconds(row.approved_at_us), row.run_id), row.kind)
+            for row in rows
+        ]
 
     def models(self) -> tuple[str, ...]:
         """Return the models that were ever decided on, sorted."""
@@ -214,7 +217,7 @@ def _decision(row: sa.Row[Any], prefix: str) -> Decision:
         kind=row.kind,
         reason=row.reason,
         gates=tuple(_gate(gate) for gate in json.loads(row.gates)),
-        at=_moment(row.at_us),
+        at=from_microseconds(row.at_us),
         decided_by=row.decided_by,
         id=row.id,
         settled=row.settled,
@@ -226,12 +229,7 @@ def _gate(content: dict[str, Any]) -> GateResult:
     return GateResult(**content | {"change": tuple(change) if change else None})
 
 
-def _moment(microseconds: int) -> datetime:
-    return from_microseconds(microseconds)
-
-
 LEASE_SECONDS = 30.0
-
 
 _leases = sa.Table(
     "promotion_leases",

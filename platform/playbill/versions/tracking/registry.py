@@ -8,7 +8,7 @@ from __future__ import annotations
 import getpass
 import re
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -56,33 +56,16 @@ class ModelRegistry:
     def models(self) -> tuple[str, ...]:
         """Return the names of the workspace's registered models, sorted."""
         prefix = self.workspace.registered_name("")
-        names: list[str] = []
-        token: str | None = None
         with self.connection.guarded("listing registered models"):
-            while True:
-                page = self.connection.client.search_registered_models(
-                    filter_string=f"name LIKE '{prefix}%'", max_results=200, page_token=token
-                )
-                # `_` in LIKE stands for any letter, so a neighbour workspace may slip in.
-                names += [found.name.removeprefix(prefix) for found in page if found.name.startswith(prefix)]
-                token = page.token
-                if not token:
-                    return tuple(sorted(names))
+            rows = _all_pages(self.connection.client.search_registered_models, f"name LIKE '{prefix}%'")
+        # `_` in LIKE stands for any letter, so a neighbour workspace may slip in.
+        return tuple(sorted(row.name.removeprefix(prefix) for row in rows if row.name.startswith(prefix)))
 
     def versions(self, model: str) -> tuple[ModelVersion, ...]:
         """Return every version of a model, newest first; none when it is not registered."""
         name = self.workspace.registered_name(model)
-        rows: list[Any] = []
-        token: str | None = None
         with self.connection.guarded(f"versions of '{model}'"):
-            while True:
-                page = self.connection.client.search_model_versions(
-                    filter_string=f"name = '{name}'", max_results=200, page_token=token
-                )
-                rows += page
-                token = page.token
-                if not token:
-                    break
+            rows = _all_pages(self.connection.client.search_model_versions, f"name = '{name}'")
         aliases = self.aliases(model)
         found = (self._version(model, row, aliases) for row in rows)
         return tuple(sorted(found, key=lambda item: -item.version))
@@ -123,15 +106,17 @@ class ModelRegistry:
 
     def aliases(self, model: str) -> dict[str, int]:
         """Return alias -> version of a model; empty when the model is not registered."""
-        name = self.workspace.registered_name(model)
-        with self.connection.guarded(f"aliases of '{model}'"):
+        found = self._registered(model, f"aliases of '{model}'")
+        return {} if found is None else {alias: int(version) for alias, version in found.aliases.items()}
+
+    def _registered(self, model: str, action: str) -> Any | None:
+        with self.connection.guarded(action):
             try:
-                found = self.connection.client.get_registered_model(name)
+                return self.connection.client.get_registered_model(self.workspace.registered_name(model))
             except Exception as error:
                 if error_code(error) not in NOT_FOUND:
                     raise
-                return {}
-        return {alias: int(version) for alias, version in found.aliases.items()}
+                return None
 
     def set_alias(self, model: str, alias: str, version: int) -> None:
         """Point an alias at a version, moving it when it is elsewhere.
@@ -174,14 +159,8 @@ class ModelRegistry:
 
     def description(self, model: str) -> str:
         """Return what stands at the top of a model's page; empty when it is not registered."""
-        name = self.workspace.registered_name(model)
-        with self.connection.guarded(f"description of '{model}'"):
-            try:
-                return self.connection.client.get_registered_model(name).description or ""
-            except Exception as error:
-                if error_code(error) not in NOT_FOUND:
-                    raise
-                return ""
+        found = self._registered(model, f"description of '{model}'")
+        return "" if found is None else found.description or ""
 
     def describe_model(self, model: str, text: str) -> None:
         """Replace what stands at the top of a model's page."""
@@ -306,6 +285,17 @@ class Lineage:
             for kind, named in kinds.items()
             for name, version in sorted(named.items())
         ]
+
+
+def _all_pages(search: Callable[..., Any], wanted: str) -> list[Any]:
+    rows: list[Any] = []
+    token: str | None = None
+    while True:
+        page = search(filter_string=wanted, max_results=200, page_token=token)
+        rows += page
+        token = page.token
+        if not token:
+            return rows
 
 
 def _named_versions(versions: Mapping[str, int] | Mapping[str, str]) -> str:
