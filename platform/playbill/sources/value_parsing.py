@@ -85,11 +85,8 @@ _CENTRES = """
 """
 """First and last three-digit prefix, and the state, territory or military region. Prefixes not here are unused."""
 
-_REGIONS = {
-    f"{prefix:03d}": f"US-{state}"
-    for first, last, state in re.findall(r"(\d+)-(\d+) (\w+)", _CENTRES)
-    for prefix in range(int(first), int(last) + 1)
-}
+PREFIX_RANGES = [(int(first), int(last), state) for first, last, state in re.findall(r"(\d+)-(\d+) (\w+)", _CENTRES)]
+_REGIONS = {f"{prefix:03d}": f"US-{state}" for first, last, state in PREFIX_RANGES for prefix in range(first, last + 1)}
 _ZIP = r"^(\d{3})\d{2}(?:[- ]?\d{4})?$"
 
 
