@@ -112,7 +112,7 @@ def test_unknown_countries_and_missing_files_are_named(shell, tmp_path):
     [
         ("plackett_luse", r"unknown policy 'plackett_luse'. Did you mean 'plackett_luce'"),
         ("no_such_module:Policy", r"policy 'no_such_module:Policy' cannot be imported"),
-        ("playbill_lab.simulator.policies.policies:Uniforn", r"has no 'Uniforn'\. Did you mean 'EqualChance'"),
+        ("playbill_lab.simulator.policies.policies:EqualChanc", r"has no 'EqualChanc'\. Did you mean 'EqualChance'"),
         ("not a module:Policy", r"'not a module:Policy' is no policy"),
         (f"{__name__}:Bare", r"3 problems\n  name: Bare does not say.*\n  answer: Bare has no such.*\n  probabilities"),
         (f"{__name__}:TooSure", r"policy 'uniform' answered what cannot be shown: a propensity outside \(0, 1\] in "),
