@@ -131,15 +131,15 @@ def coverage(data: TrainingSet) -> dict[str, float]:
     """Return the share of training requests, or of titles at the snapshots' moments, that have each feature."""
     state, context = data.encoder.state, data.context
     snapshots, categorical = data.titles.snapshots[:, 1:], data.titles.categorical[1:]
-    known = {
-        state.numeric: ~np.isnan(context.numeric),
-        state.categorical: context.categorical > 0,
-        state.title_snapshot: ~np.isnan(snapshots),
-        state.title_categorical: categorical > 0,
-    }
+    known = (
+        (state.numeric, ~np.isnan(context.numeric)),
+        (state.categorical, context.categorical > 0),
+        (state.title_snapshot, ~np.isnan(snapshots)),
+        (state.title_categorical, categorical > 0),
+    )
     return {
         name: float(np.mean(present[..., place])) if present.size else 0.0
-        for names, present in known.items()
+        for names, present in known
         for place, name in enumerate(names)
     }
 
