@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -129,6 +130,18 @@ def mlflow_workspace(tmp_path: Path, migrated_mlflow: Path) -> Workspace:
 
 
 @pytest.fixture
+def own_plugins() -> Iterator[None]:
+    """Let a test claim names of plug-ins; afterwards they are forgotten."""
+    from playbill.definitions.specs import CONTEXTS, EXTRACTORS, TRUNKS
+    from playbill.definitions.specs.head import NEGATIVES
+
+    with ExitStack() as stack:
+        for registry in (CONTEXTS, EXTRACTORS, NEGATIVES, TRUNKS):
+            stack.enter_context(registry.temporary_claims())
+        yield
+
+
+@pytest.fixture
 def tiny_bundle(tmp_path: Path) -> Callable[..., Path]:
     """Return a maker of small folders that stand in for bundles; `tiny_digest` checks them."""
 
@@ -167,7 +180,7 @@ def tracking_of(tiny_digest: Callable[[Path], str], monkeypatch: pytest.MonkeyPa
     from playbill.versions.tracking.packaging import CatalogueCopy
 
     # MLflow tries every model on its example and warns of those that, like these, cannot answer.
-    monkeypatch.setattr("mlflow.models.utils._validate_serving_input", lambda **_: None)
+    monkeypatch.setattr("playbill.versions.tracking.packaging.example_request", lambda _: None)
     empty = CatalogueCopy(pl.DataFrame(), pl.DataFrame(), datetime(1998, 4, 23, tzinfo=UTC))
     return lambda workspace: Tracking(workspace, verify=tiny_digest, catalogue=lambda _: empty)
 

@@ -23,7 +23,7 @@ from pathlib import Path
 
 from playbill.errors import PlaybillError, StateError, StorageError
 
-_LOCK_WAIT_S = 30.0
+LOCK_WAIT_S = 30.0
 _FILE_URL = "sqlite:///"
 _HOME = "or set `home` in playbill.toml to a folder"
 _REASONS = {
@@ -226,7 +226,7 @@ def exclusive(lock: Path, busy: str) -> Iterator[None]:
     make_folder(lock.parent)
     with storage_errors("the lock file", lock):
         # An SQLite transaction is a lock on every platform, and the system drops it when its process dies.
-        connection = sqlite3.connect(lock, timeout=_LOCK_WAIT_S, isolation_level=None)
+        connection = sqlite3.connect(lock, timeout=LOCK_WAIT_S, isolation_level=None)
     with closing(connection):
         with storage_errors("the lock file", lock):
             try:

@@ -6,7 +6,8 @@ them. The implementation is imported on first use. Outside packages add names th
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from importlib import import_module
@@ -76,6 +77,15 @@ class Registry:
         if taken not in (None, plugin.implementation):
             raise DuplicateNameError(self.kind, name, str(taken), plugin.implementation)
         self._table[name] = plugin
+
+    @contextmanager
+    def temporary_claims(self) -> Iterator[None]:
+        """Forget, after a `with` block, what was claimed in it; for tests of plug-ins."""
+        before = dict(self._table)
+        try:
+            yield
+        finally:
+            self._table = before
 
     def names(self) -> tuple[str, ...]:
         """Return every known name, sorted."""

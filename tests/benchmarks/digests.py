@@ -73,13 +73,13 @@ def measured(folder: Path, written: Path, read: Callable[[Path], int], turns: in
 
 def unchecked(place: Path, read: Callable[[Path], int]) -> None:
     """Read as if nothing were known of the files' content."""
-    kept = feature_files.require_sound, Published._require_sound
+    kept = feature_files.require_sound, Published.require_sound
     try:
         feature_files.require_sound = lambda _files: None
-        Published._require_sound = lambda _published, _files: None
+        Published.require_sound = lambda _published, _files: None
         read(place)
     finally:
-        feature_files.require_sound, Published._require_sound = kept
+        feature_files.require_sound, Published.require_sound = kept
 
 
 def write_view(folder: Path, rows: int) -> Path:

@@ -100,12 +100,13 @@ def _as_published(folder: Path, target: Path) -> Path:
 def _served(door: Any, workspace: Any, options: argparse.Namespace) -> Counter[tuple[str, bool]]:
     """Count values by view: (view, True) compared, (view, False) different."""
     from fixtures.online_parity import entities_of, online_views, served_and_history, services_of_members
+    from playbill.features.feast_door import FeastDoor
     from playbill.tables import Tables
 
     rng = np.random.default_rng(options.seed)
     events = Tables(workspace).interactions()
     members = events.get_column("member_id").unique().sort()
-    store = door._feast.store
+    store = FeastDoor(workspace).store
     entities = {view.name: entities_of(store, view) for view in online_views(store)}
     counted: Counter[tuple[str, bool]] = Counter()
     for moment in _moments(events.get_column("event_at"), rng, options.moments):

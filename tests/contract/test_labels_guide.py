@@ -10,7 +10,7 @@ from types import ModuleType
 
 import pytest
 
-from playbill.definitions.specs import EXTRACTORS, LabelSpec
+from playbill.definitions.specs import LabelSpec
 from playbill.definitions.zoo import load_zoo
 from playbill.labels import describe
 from playbill.testing.made_log import made_log
@@ -69,8 +69,8 @@ def test_definitions_in_the_guide_are_accepted(tmp_path: Path) -> None:
     assert len(load_zoo(tmp_path).labels) == len(blocks) > 0
 
 
+@pytest.mark.usefixtures("own_plugins")
 def test_the_guides_extractor_passes_the_suite_for_extractors(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(EXTRACTORS, "_table", dict(EXTRACTORS._table))
     extractor, suite, *_ = re.findall(r"```python\n(.*?)```", GUIDE, re.DOTALL)
     package, module = ModuleType("my_package"), ModuleType("my_package.labels")
     package.labels = module  # type: ignore[attr-defined]

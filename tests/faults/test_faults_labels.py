@@ -14,7 +14,7 @@ from click.testing import CliRunner, Result
 from fixtures.label_log import START, label_log
 from playbill.cli.main import main
 from playbill.config import ProjectFolder, Workspace
-from playbill.definitions.specs import EXTRACTORS, LabelSpec
+from playbill.definitions.specs import LabelSpec
 from playbill.errors import DataError, StorageError
 from playbill.features import LabelValues
 from playbill.features.labels import write_labels
@@ -104,11 +104,10 @@ def parts(workspace: Workspace, labels: list[LabelSpec]) -> Iterator[pl.DataFram
     return label_parts(labels, Tables(workspace).published().log(None, None, None), LATE, block=100)
 
 
+@pytest.mark.usefixtures("own_plugins")
 def test_an_extractor_that_fails_halfway_leaves_what_was_published(
-    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+    workspace: Workspace,
 ) -> None:
-    monkeypatch.setattr(EXTRACTORS, "_table", dict(EXTRACTORS._table))
-
     @label_extractor("fragile")
     def fragile(events: pl.DataFrame, context: object) -> pl.Series:
         """Fail at the last member."""

@@ -11,9 +11,9 @@ import pytest
 from mlflow import MlflowClient
 
 from fixtures.small_project import Playbill, few_canvases
+from playbill.datasets import TrainingSet
 from playbill.evaluation.canvases import model as evaluating
 from playbill.features import FeatureDoor
-from playbill.training import loop
 from playbill.training import run as training
 from playbill.versions.tracking import Tracking
 
@@ -97,7 +97,7 @@ def test_a_run_killed_before_it_registered_repeats_neither_checks_nor_epochs_nor
         (FeatureDoor, "require_no_leaks"),
         (training, "build_training_set"),
         (training, "build_network"),
-        (loop._Run, "_epoch"),
+        (TrainingSet, "epoch"),
     ):
         monkeypatch.setattr(place, name, die)
     measured = {path.name.rpartition("-")[0] for path in (only_run(project) / "evaluation").glob("*.json")}

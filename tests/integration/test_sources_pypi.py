@@ -7,7 +7,6 @@ import polars as pl
 import pytest
 
 from playbill.config import ProjectFolder
-from playbill.errors import ServiceError
 from playbill.sources import download, ingest
 from playbill.tables import Tables
 
@@ -15,11 +14,7 @@ from playbill.tables import Tables
 @pytest.fixture
 def no_publisher(monkeypatch, tmp_path):
     """A publisher that is down, and an empty cache."""
-
-    def down(url, target, progress):
-        raise ServiceError(f"{url} cannot be reached: it is down for this test")
-
-    monkeypatch.setattr(download, "_download", down)
+    monkeypatch.setattr(download, "PUBLISHER", "http://127.0.0.1:9/")
     monkeypatch.setattr(download.platformdirs, "user_cache_dir", lambda *_, **__: str(tmp_path / "cache"))
 
 

@@ -203,7 +203,7 @@ def test_a_second_writer_waits_its_turn(tables, monkeypatch):
         thread.join()
     assert not failed
     assert len(ids(tables)) == 151
-    monkeypatch.setattr("playbill.files._LOCK_WAIT_S", 0.1)
+    monkeypatch.setattr("playbill.files.LOCK_WAIT_S", 0.1)
     holder = sqlite3.connect(tables.workspace.tables / ".lock", isolation_level=None)
     holder.execute("BEGIN EXCLUSIVE")
     with pytest.raises(StateError, match="another process is writing"):

@@ -412,13 +412,15 @@ def test_a_run_exists_until_it_is_deleted(tracking: Tracking) -> None:
     assert not tracking.has_run("0" * 32)
 
 
-def test_an_approved_pair_that_was_fetched_needs_no_mlflow(tracking: Tracking, tiny_bundle: Bundle) -> None:
+def test_an_approved_pair_that_was_fetched_needs_no_mlflow(
+    tracking: Tracking, tiny_bundle: Bundle, tiny_digest: Callable[[Path], str]
+) -> None:
     version = register(tracking, tiny_bundle())
     digest = tracking.version("everycanvas", version).digest
     folder = tracking.download("everycanvas", version)
     services = ServicesSettings(mlflow="http://127.0.0.1:9")
     offline = ProjectFolder(tracking.workspace.project.root, ProjectSettings(services=services)).workspace("ml")
-    away = Tracking(offline, verify=tracking._verify)
+    away = Tracking(offline, verify=tiny_digest)
     assert away.download("everycanvas", version, digest) == folder
     with pytest.raises(ServiceError):
         away.download("everycanvas", version)

@@ -28,7 +28,7 @@ def tracking(mlflow_workspace):
 @pytest.fixture
 def registered(tracking, tmp_path, monkeypatch):
     """Register a bundle of two titles without letting MLflow try it."""
-    monkeypatch.setattr("playbill.versions.tracking.packaging._example", lambda _: None)
+    monkeypatch.setattr("playbill.versions.tracking.packaging.example_request", lambda _: None)
     folder = tmp_path / "bundle"
     make_scorer(folder, 2, dim=16)
     moment = datetime(2024, 3, 1, tzinfo=UTC)

@@ -20,6 +20,7 @@ from fixtures.parity_world import DAY, MEMBERS, START, new_workspace, random_eve
 from fixtures.serving_world import TITLES
 from playbill.config import Workspace
 from playbill.features import FeatureDoor, build_features
+from playbill.features.feast_door import FeastDoor
 
 EVENTS = random_events(seed=11, count=220, recorded_late=0.1)
 END = START + 60 * DAY
@@ -42,7 +43,7 @@ def world(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     build_features(workspace, until=END)
     FeatureDoor(workspace).apply()
     yield workspace
-    forget(FeatureDoor(workspace)._feast.store)
+    forget(FeastDoor(workspace).store)
 
 
 @settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -55,7 +56,7 @@ def test_what_is_served_at_a_moment_is_its_history(
 
     monkeypatch.setattr("playbill.features.online.member_features", never)
     door = FeatureDoor(world)
-    store = door._feast.store
+    store = FeastDoor(world).store
     forget(store)
     for moment in schedule:
         door.materialize(moment)

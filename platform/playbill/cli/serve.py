@@ -208,10 +208,11 @@ def up(selection: Selection, port: int | None, mlflow_port: int | None, model: s
     for service in services:
         if not port_is_free(service.host, service.port):
             raise ConfigError(f"{service.url} is in use, choose another port for {service.name}")
-    _run(services, page)
+    run_services(services, page)
 
 
-def _run(services: Sequence[Service], page: str) -> None:
+def run_services(services: Sequence[Service], page: str) -> None:
+    """Start services, say where they are, and stop them at Ctrl-C, at SIGTERM or when one of them ends."""
     previous = signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     try:
         for service in services:

@@ -94,7 +94,7 @@ class TrainingSet:
         A step divides by it. By the batch's own weight, a batch of rows that weigh little would count as much as one
         of rows that weigh a lot, and windows of one length, which share a batch, are of members alike.
         """
-        row, _ = self._assembler.rows_of(self._drawn_windows)
+        row, _ = self._assembler.rows_of(self.epoch_windows)
         made = sum(task.share for task in self.settings.tasks)
         return self._assembler.targets.mean_weights(row, made, self.steps())
 
@@ -118,7 +118,7 @@ class TrainingSet:
             chance = draw_chances(seed, len(chosen), width, len(self.settings.tasks))
             mine = slice(rank, None, world)
             shared = Shared(chance[mine], pool, self._draw(chosen, seed))
-            yield self._assembler.batch(self._drawn_windows[chosen[mine]], width, shared)
+            yield self._assembler.batch(self.epoch_windows[chosen[mine]], width, shared)
 
     def rows_read(self, epoch: int) -> Iterator[tuple[Ints64, Ints64]]:
         """Yield for each batch of one process its logged rows, in their order, and the number of each one's member.
@@ -126,24 +126,25 @@ class TrainingSet:
         Made rows come after them in a batch.
         """
         for chosen in self._plan(epoch, 1).windows:
-            windows = self._drawn_windows[chosen]
+            windows = self.epoch_windows[chosen]
             row, window = self._assembler.rows_of(windows)
             yield row, windows.member[window]
 
     def _draw(self, chosen: Ints64, seed: tuple[int, int, int]) -> dict[str, tuple[Ints64, Floats32]]:
         if not self._assembler.targets.policies:
             return {}
-        row, _ = self._assembler.rows_of(self._drawn_windows[chosen])
+        row, _ = self._assembler.rows_of(self.epoch_windows[chosen])
         return self._assembler.targets.draw(row, self.plays, seed)
 
     @cached_property
-    def _drawn_windows(self) -> Windows:
+    def epoch_windows(self) -> Windows:
+        """Windows of an epoch: where there are strata, some are read several times."""
         if not len(self.rows.copies):
             return self.windows
         return drawn_windows(self.windows, self.rows.slot, self.rows.copies)
 
     def _plan(self, epoch: int, world: int) -> EpochPlan:
-        return plan_epoch(self._drawn_windows, self.settings.batch_slots, (self.settings.seed, epoch), world)
+        return plan_epoch(self.epoch_windows, self.settings.batch_slots, (self.settings.seed, epoch), world)
 
     def _pool(self, epoch: int) -> QueryPool:
         wanted = np.zeros(len(self.names), np.bool_)

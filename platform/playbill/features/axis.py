@@ -27,7 +27,7 @@ CHANGED_AT = "event_timestamp"
 """Moment a state holds from. An as-of join at `t` returns the last state with `event_timestamp <= t`."""
 
 MOMENT = pl.Datetime("us", "UTC")
-_ROOM = 2**62
+ROOM = 2**62
 """Positions stay below this; keys that need more are treated in several axes."""
 
 
@@ -135,7 +135,7 @@ def axes(codes: Ints64, at: Ints64, reach: int, others: Sequence[Ints64] = ()) -
     if not len(codes):
         return
     step = max([_step(at, reach), *(int(values.max()) - int(values.min()) + 2 for values in others)])
-    room = max(1, _ROOM // step)
+    room = max(1, ROOM // step)
     if int(codes.max()) < room:
         yield slice(None), 0
         return

@@ -27,7 +27,7 @@ PLACES = ("first", "second", "third")
 LISTED = 8
 """The genres that are in the lists."""
 
-_CELLS = 16_000_000
+CELLS_AT_ONCE = 16_000_000
 """Plays x genres whose counts are held at once."""
 
 _MAIN = [(f"{place}_genre", f"{place}_share") for place in PLACES]
@@ -68,7 +68,7 @@ def _parts(plays: pl.DataFrame, genres: int) -> Iterator[pl.DataFrame]:
         axis = Axis(keys.codes[chosen] - first, at[chosen], 0)
         rows = axis.rows(plays[chosen]).with_columns(pl.Series("member", axis.key_of(axis.events)))
         starts = np.unique(axis.starts)
-        goals = np.arange(0, rows.height, max(1, _CELLS // max(1, genres)))
+        goals = np.arange(0, rows.height, max(1, CELLS_AT_ONCE // max(1, genres)))
         edges = np.unique(starts[np.searchsorted(starts, goals, side="right") - 1])
         for start, end in pairwise([*edges.tolist(), rows.height]):
             yield rows.slice(start, end - start)

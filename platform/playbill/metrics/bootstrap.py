@@ -20,9 +20,9 @@ from playbill.arrays import Floats64, Indices
 
 DEFAULT_RESAMPLES = 2_000
 DEFAULT_LEVEL = 0.95
-_CELLS_AT_ONCE = 4_000_000  # draw counts held at a time: 32 MB
+CELLS_AT_ONCE = 4_000_000  # draw counts held at a time: 32 MB
 _COLUMNS_AT_ONCE = 64  # statistics drawn together, at least: each time the members are drawn anew
-_SUMS_AT_ONCE = 4_000_000  # sums by member held at a time: 64 MB with their weights
+SUMS_AT_ONCE = 4_000_000  # sums by member held at a time: 64 MB with their weights
 
 
 class Interval(NamedTuple):
@@ -88,7 +88,7 @@ class MemberBootstrap:
         """Go through a few columns at a time: [c] means and [R, c] means over draws. One seed, the same draws."""
         if weights is not None and weights.shape != values.shape:
             raise ValueError(f"weights must be {values.shape} like the values, got {weights.shape}")
-        step = max(_COLUMNS_AT_ONCE, _SUMS_AT_ONCE // (int(self.members.max(initial=-1)) + 1 + self.resamples))
+        step = max(_COLUMNS_AT_ONCE, SUMS_AT_ONCE // (int(self.members.max(initial=-1)) + 1 + self.resamples))
         for start in range(0, values.shape[1], step):
             piece = slice(start, start + step)
             yield self._block(values[:, piece], None if weights is None else weights[:, piece])
@@ -120,7 +120,7 @@ class MemberBootstrap:
         out = np.empty((self.resamples, totals.shape[1]))
         if size == 0:
             return np.full_like(out, np.nan)
-        step = max(1, _CELLS_AT_ONCE // size)
+        step = max(1, CELLS_AT_ONCE // size)
         for start in range(0, self.resamples, step):
             rows = min(step, self.resamples - start)
             picks = generator.integers(0, size, size=(rows, size), dtype=np.int32)

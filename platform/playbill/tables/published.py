@@ -42,7 +42,7 @@ class Published:
     def table(self, name: str) -> pl.LazyFrame:
         """Return titles, members or availability as stored, with the source's own columns."""
         path = self.folder / f"{name}.parquet"
-        self._require_sound([path])
+        self.require_sound([path])
         return scan_table(name, path)
 
     def versions(self, table: str) -> pl.LazyFrame:
@@ -98,7 +98,7 @@ class Published:
             return self.log_schema.to_frame()
         return log.filter(pl.col("event_id").is_in(found.get_column("event_id").implode())).collect()
 
-    def _require_sound(self, files: Sequence[Path]) -> None:
+    def require_sound(self, files: Sequence[Path]) -> None:
         """Compare files with their digests, each once in this process.
 
         Raises:
@@ -119,7 +119,7 @@ class Published:
             raise IntegrityError(f"the tables are damaged: {'; '.join(wrong)}. {advice}")
 
     def _scan(self, files: Sequence[Path]) -> pl.LazyFrame:
-        self._require_sound(files)
+        self.require_sound(files)
         return scan_files(files, self.log_schema)
 
     def _columns_of_a_file(self) -> dict[str, str]:

@@ -146,7 +146,7 @@ def fit_weights(samples: Sequence[CanvasSample], start: TermWeights | None = Non
         slopes[3][:] = PRIOR_OWN * from_canvas
         for number, sample in enumerate(samples):
             from_written = blended[number] - scale[number]
-            lost, of_scale, of_blended, of_own = _loss(
+            lost, of_scale, of_blended, of_own = loss_and_slopes(
                 sample, scale[number], blended[number], own[number], chosen[number]
             )
             total += lost + 0.5 * PRIOR_BLENDED * (from_written**2).sum()
@@ -165,7 +165,7 @@ def fit_weights(samples: Sequence[CanvasSample], start: TermWeights | None = Non
     return TermWeights(scale, shared, own, tuple(blended))
 
 
-def _loss(
+def loss_and_slopes(
     sample: CanvasSample,
     scale: float,
     blended_J: Floats64,

@@ -2,8 +2,8 @@
 
 For every canvas that the fold has requests of, weights are fitted to all of them: those of terms of histories, and
 those of the terms that the canvas blends beside its heads. Whether they help is asked out of sample: the members are
-divided into parts, each scored by weights of the others (see `_holds`). A canvas whose weights do not hold keeps its
-blend as it is written. Canvases without requests of their own have what the others share.
+divided into parts, each scored by weights of the others (see `weights_hold`). A canvas whose weights do not hold keeps
+its blend as it is written. Canvases without requests of their own have what the others share.
 """
 
 from __future__ import annotations
@@ -255,13 +255,13 @@ def _gains(samples: Sequence[CanvasSample], weights: TermWeights, seed: int) -> 
     found = []
     for number, sample in enumerate(samples):
         gain, own_likely = (_interval(sample.member, values[number], seed) for values in (gained, likelier))
-        kept = _holds(len(sample), gain, own_likely, together)
+        kept = weights_hold(len(sample), gain, own_likely, together)
         found.append(CanvasGain(sample.canvas, len(sample), float(written[number].mean()), gain, own_likely, kept))
     mean = float(np.concatenate(written).mean())
     return [*found, CanvasGain("all", len(everyone), mean, together, likely, bool(together.low > 0))]
 
 
-def _holds(requests: int, gain: Interval, likelihood: Interval, together: Interval) -> bool:
+def weights_hold(requests: int, gain: Interval, likelihood: Interval, together: Interval) -> bool:
     """Say whether a canvas uses its learnt weights.
 
     It does where they rank better beyond the interval; where they rank no worse and make what was chosen likelier

@@ -68,7 +68,7 @@ class RedisBackend:
     """
 
     def __init__(self, connection_string: str, key_ttl_seconds: int | None = None, timeout_s: float = 5.0) -> None:
-        self._options = _options(connection_string)
+        self._options = redis_options(connection_string)
         self._timing = {"socket_timeout": timeout_s or None, "socket_connect_timeout": timeout_s or None}
         self._seconds = str(key_ttl_seconds or 0).encode()
         self._client: Any = redis.Redis(**self._options, **self._timing, retry=_retry(Retry))
@@ -192,7 +192,7 @@ def _retry(kind: Any) -> Any:
     return kind(ConstantBackoff(_RETRY_AFTER_S), _TRIED_AGAIN)
 
 
-def _options(text: str) -> dict[str, Any]:
+def redis_options(text: str) -> dict[str, Any]:
     """Read a connection string.
 
     Raises:

@@ -94,7 +94,7 @@ def test_the_registry_gives_the_source_back(store, url):
 
 
 def test_pulls_and_date_ranges_hold_to_their_bounds(store):
-    offline = store._get_provider().offline_store
+    offline = store.provider.offline_store
     batch = store.get_feature_view("taste").batch_source
     args = (store.config, batch, ["member_id"], ["x"], "event_timestamp", "created_timestamp")
     newest = offline.pull_latest_from_table_or_query(*args, START, START + HOUR).to_df().sort_values("member_id")
@@ -141,7 +141,7 @@ def test_entity_rows_may_be_sql_when_all_views_are_of_one_database(store, url, t
 def test_appending_is_one_transaction(tmp_path, url):
     view = taste(sql(url), schema=[Field(name="x", dtype=Float64), Field(name="y", dtype=String)])
     store = open_store(tmp_path, view)
-    offline = store._get_provider().offline_store
+    offline = store.provider.offline_store
     more = values(("b", START, START + HOUR, 7.5, "seven"), ("c", START, START, 8.0, None)).cast({"x": pl.Float64})
     offline.offline_write_batch(store.config, view, more.to_arrow(), None)
     assert ask(store, at(("b", START), ("c", START))).get_column("x").to_list() == [7.5, 8.0]

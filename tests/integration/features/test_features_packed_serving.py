@@ -210,7 +210,7 @@ def test_a_failing_materialization_raises_and_keeps_the_old_rows(tmp_path):
     pq.write_table(words, tmp_path / "titles.parquet")
     with pytest.raises(StoreDataError, match=r"plays: .*string is no int64"):
         store.materialize(NOW - 2 * HOUR, NOW)
-    found = store._get_provider().online_store.read_packed(
+    found = store.provider.online_store.read_packed(
         store.config, view, pl.DataFrame({"title_id": [0, 1, 2]}), ["plays"]
     )
     assert found["plays"].to_list() == [0, 10, 20]
@@ -256,7 +256,7 @@ def searched(tmp_path):
 
 def nearest(store, metric, count=9, vector=(1.0, 0.1), features=("plays",)):
     view = store.get_feature_view("titles")
-    return store._get_provider().online_store.nearest(store.config, view, vector, count, metric, features)
+    return store.provider.online_store.nearest(store.config, view, vector, count, metric, features)
 
 
 @pytest.mark.parametrize(
@@ -287,7 +287,7 @@ def test_a_search_follows_the_view_and_its_ttl(searched, tmp_path):
     moved = titles(1).set_column(3, "vector", pa.array([[-1.0, 0.0]], pa.list_(pa.float32())))
     moved = moved.set_column(4, "event_timestamp", pa.array([NOW], pa.timestamp("us", "UTC")))
     view = searched.get_feature_view("titles")
-    searched._get_provider().online_store.write_arrow(searched.config, view, moved)
+    searched.provider.online_store.write_arrow(searched.config, view, moved)
     assert nearest(searched, "cosine", 1)["title_id"].to_list() == [2]
     with reading_at(NOW + timedelta(hours=23, minutes=30)):
         assert nearest(searched, "cosine")["title_id"].to_list() == [0]
@@ -320,4 +320,4 @@ def test_searches_that_cannot_be_are_refused(searched, tmp_path):
     plain = title_view(tmp_path, titles(), name="plain")
     store = store_with(tmp_path, [plain])
     with pytest.raises(StoreDataError, match=r"vector_index=True, found none"):
-        store._get_provider().online_store.nearest(store.config, plain, [1.0], 1)
+        store.provider.online_store.nearest(store.config, plain, [1.0], 1)

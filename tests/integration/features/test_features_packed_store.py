@@ -194,7 +194,7 @@ def fresh(request, tmp_path):
 
 
 def packed_store(store):
-    return store._get_provider().online_store
+    return store.provider.online_store
 
 
 ROWS = [

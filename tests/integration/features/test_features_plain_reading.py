@@ -36,9 +36,8 @@ print(sorted({"feast", "pandas", "mlflow", "torch", "fastapi"} & set(sys.modules
 @pytest.fixture
 def plain(door: FeatureDoor, built: Workspace, monkeypatch: pytest.MonkeyPatch) -> FeatureDoor:
     """A door that must not ask Feast."""
-    plain = FeatureDoor(built, plain=True)
-    monkeypatch.setitem(plain.__dict__, "_feast", None)
-    return plain
+    monkeypatch.setattr("playbill.features.feast_door.FeastDoor", lambda _: pytest.fail("Feast was asked"))
+    return FeatureDoor(built, plain=True)
 
 
 @pytest.mark.parametrize("service", SERVICES)

@@ -124,10 +124,10 @@ def resolved() -> ResolvedModel:
 
 class FakeTables:
     def __init__(self, interactions: pl.DataFrame, titles: pl.DataFrame, availability: pl.DataFrame) -> None:
-        self._interactions, self._titles, self._availability = interactions, titles, availability
+        self.log, self._titles, self._availability = interactions, titles, availability
 
     def interactions(self) -> pl.DataFrame:
-        return self._interactions
+        return self.log
 
     def titles(self) -> pl.DataFrame:
         return self._titles
@@ -136,7 +136,7 @@ class FakeTables:
         return self._availability
 
     def members(self) -> pl.DataFrame:
-        return self._interactions.select("member_id").unique().sort("member_id")
+        return self.log.select("member_id").unique().sort("member_id")
 
     def member_versions(self) -> pl.DataFrame:
         return self.members()

@@ -19,7 +19,7 @@ DISCOVERY = ("discovery_play",)
 def several(tables, resolved, features, clock):
     """The small service, two thirds of whose plays are on other canvases than home."""
     place = pl.col("seq") // 2 % 3
-    tables._interactions = tables.interactions().with_columns(
+    tables.log = tables.interactions().with_columns(
         canvas=place.replace_strict({0: "home", 1: "search", 2: "coming_soon"}, return_dtype=pl.String)
     )
     split = make_split("leave_one_out", tables.interactions())

@@ -267,8 +267,7 @@ def test_rows_may_be_lacking_where_the_log_has_none_at_all(log: pl.DataFrame) ->
 
 
 @pytest.fixture
-def outside(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(CONTEXTS, "_table", dict(CONTEXTS._table))
+def outside(own_plugins: None) -> None:
     CONTEXTS.claim("weather", Plugin("fixtures.context_service:WEATHER"))
     CONTEXTS.claim("celsius", Plugin("fixtures.context_service:CELSIUS"))
 

@@ -32,17 +32,17 @@ class DiskTables:
     """A made service as `playbill.tables.Tables` shows it."""
 
     def __init__(self, interactions, titles, availability, snapshot="s1"):
-        self._interactions, self._titles, self.snapshot = interactions, titles, snapshot
+        self.log, self._titles, self.snapshot = interactions, titles, snapshot
         self._availability = availability.with_columns(recorded_at=pl.col("available_from"))
 
     def interactions(self):
-        return self._interactions
+        return self.log
 
     def titles(self):
         return self._titles
 
     def members(self):
-        return self._interactions.select("member_id").unique().sort("member_id")
+        return self.log.select("member_id").unique().sort("member_id")
 
     def member_versions(self):
         return self.members()
@@ -57,7 +57,7 @@ class DiskTables:
         return self.snapshot
 
     def data_end(self):
-        return self._interactions["event_at"].max() + timedelta(seconds=1)
+        return self.log["event_at"].max() + timedelta(seconds=1)
 
 
 class PlaysBefore:
@@ -236,7 +236,7 @@ def test_an_event_recorded_later_than_the_moment_does_not_exist(
     late = pl.col("event_id").is_in(played.group_by("member_id").last()["event_id"].sort()[:5].to_list())
     recorded = pl.when(late).then(pl.lit(moment + timedelta(hours=1))).otherwise("recorded_at")
     kind = interactions.schema["recorded_at"]
-    disk._interactions = interactions.with_columns(recorded.cast(kind).alias("recorded_at"))
+    disk.log = interactions.with_columns(recorded.cast(kind).alias("recorded_at"))
     stored = StoredDataset.open(export(until=moment).write(tmp_path / "set").folder)
     without = DiskTables(interactions.filter(~late), titles, availability)
     never = export(tables=without, until=moment).write(tmp_path / "never").manifest
@@ -262,7 +262,7 @@ def test_an_unknown_protocol_is_named(export) -> None:
 
 
 def test_a_label_without_a_positive_row_is_named(export, interactions, disk) -> None:
-    disk._interactions = interactions.filter(pl.col("action") != "thumbs_up")
+    disk.log = interactions.filter(pl.col("action") != "thumbs_up")
     with pytest.raises(DataError, match="label thumbs_up: the log has no 'thumbs_up' event"):
         export().write(Path("nowhere"))
 

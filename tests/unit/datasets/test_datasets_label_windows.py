@@ -11,7 +11,7 @@ import pytest
 from playbill.datasets import make_split
 from playbill.datasets.checks import assert_heads_fit
 from playbill.datasets.examples.labelled import label_values, train_events
-from playbill.definitions.specs import EXTRACTORS, LabelSpec, ResolvedModel
+from playbill.definitions.specs import LabelSpec, ResolvedModel
 from playbill.errors import DataError
 from playbill.labels import LabelContext, label_extractor
 
@@ -64,11 +64,10 @@ def test_by_time_rows_too_young_at_the_cutoff_are_unlabelled(
     assert (~old & plays).any()
 
 
+@pytest.mark.usefixtures("own_plugins")
 def test_an_extractor_of_ones_own_reaches_the_training_rows(
-    interactions: pl.DataFrame, availability: pl.DataFrame, resolved: ResolvedModel, monkeypatch: pytest.MonkeyPatch
+    interactions: pl.DataFrame, availability: pl.DataFrame, resolved: ResolvedModel
 ) -> None:
-    monkeypatch.setattr(EXTRACTORS, "_table", dict(EXTRACTORS._table))
-
     @label_extractor("evening", version=3, inputs=("duration_s",))
     def evening(events: pl.DataFrame, context: LabelContext) -> pl.Series:
         """Label plays by whether they began in the evening."""

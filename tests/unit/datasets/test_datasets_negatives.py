@@ -321,10 +321,9 @@ def test_slates_hold_what_the_request_showed_and_nobody_played() -> None:
     assert (slate > 0).sum() > 300
 
 
-def test_outside_policies_are_found_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(
-        NEGATIVES._table, "hardest", Plugin("json:loads", "playbill.definitions.specs.head:DrawnOptions")
-    )
+@pytest.mark.usefixtures("own_plugins")
+def test_outside_policies_are_found_by_name() -> None:
+    NEGATIVES.claim("hardest", Plugin("json:loads", "playbill.definitions.specs.head:DrawnOptions"))
     head = HeadSpec.model_validate({**BCE, "negatives": {"policy": "hardest", "count": 3}})
     assert head.negatives == DrawnOptions(policy="hardest", count=3)
 

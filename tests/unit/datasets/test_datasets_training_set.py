@@ -194,7 +194,7 @@ def test_fields_known_after_the_request_do_not_reach_its_row(tables, resolved, f
 def test_changing_what_is_known_after_leaves_every_request_as_it_was(
     tables, resolved, features, clock, interactions, training_set
 ) -> None:
-    tables._interactions = interactions.with_columns(
+    tables.log = interactions.with_columns(
         duration_s=pl.lit(5_000, dtype=pl.Float32), progress=pl.lit(0.4, dtype=pl.Float32), season=pl.lit(3)
     )
     changed = build_training_set(tables, resolved, make_split("leave_one_out", tables.interactions()), features, clock)
@@ -233,7 +233,7 @@ def test_fewer_windows_than_workers(training_set) -> None:
 
 def test_a_label_without_rows_is_named(tables, resolved, features, clock, interactions) -> None:
     without = interactions.filter(~pl.col("action").str.starts_with("thumbs"))
-    tables._interactions = without
+    tables.log = without
     with pytest.raises(DataError, match="thumbs_up"):
         build_training_set(tables, resolved, make_split("leave_one_out", without), features, clock)
 

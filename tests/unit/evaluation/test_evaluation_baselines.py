@@ -142,7 +142,7 @@ def test_penalty_is_picked_on_validation_alone():
     counts = gram(validation.catalogue, validation.log.fitted_plays())
     nothing = np.zeros(12)
     quality = {
-        penalty: ease_module._mean_ndcg(Ease(validation.catalogue, solve(counts, penalty), nothing), validation, 10)
+        penalty: ease_module.mean_ndcg(Ease(validation.catalogue, solve(counts, penalty), nothing), validation, 10)
         for penalty in (1.0, 10.0, 100.0)
     }
     assert quality[picked] == max(quality.values())

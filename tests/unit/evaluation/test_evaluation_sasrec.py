@@ -9,6 +9,7 @@ import numpy as np
 import polars as pl
 import pytest
 import torch
+from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from playbill.datasets import Request
 from playbill.errors import ConfigError
@@ -160,16 +161,14 @@ def test_with_the_full_loss_it_learns_what_follows_what_without_negatives(monkey
     assert CYCLE.title_ids[int(scores.argmax())] == "d"
 
 
-def test_a_falling_rate_rises_first_and_ends_at_nothing(monkeypatch):
+def test_a_falling_rate_rises_first_and_ends_at_nothing():
     rates = []
-
-    def step(network, optimizer, *_):
-        rates.append(optimizer.param_groups[0]["lr"])
-        return 0.0
-
-    monkeypatch.setattr(sasrec_module, "_step", step)
+    seen = register_optimizer_step_pre_hook(lambda optimizer, *_: rates.append(optimizer.param_groups[0]["lr"]))
     options = SasRecOptions(dim=4, blocks=1, length=6, batch=3, epochs=4, learning_rate=0.5, falling=True)
-    SasRec.fit(CYCLE, cycles(), options, backoff=np.zeros(8))
+    try:
+        SasRec.fit(CYCLE, cycles(), options, backoff=np.zeros(8))
+    finally:
+        seen.remove()
     assert rates[0] < rates[1] < rates[3] == pytest.approx(0.5, abs=0.01)
     assert rates[4:] == sorted(rates[4:], reverse=True)
     assert rates[-1] == pytest.approx(0.0, abs=1e-6)

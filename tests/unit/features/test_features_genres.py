@@ -31,7 +31,7 @@ def test_member_genres_is_the_plain_count(seed):
 def test_more_genres_than_are_listed_and_parts_of_a_few_members(monkeypatch):
     titles = TITLES.with_columns(genres=pl.Series([[f"G{i}{j}" for j in range(3)] for i in range(6)]))
     events = random_log(150, 9, timedelta(days=40), members=12)
-    monkeypatch.setattr("playbill.features.genres._CELLS", 18 * 7)
+    monkeypatch.setattr("playbill.features.genres.CELLS_AT_ONCE", 18 * 7)
     found = member_genres(events, titles)
     assert_same_states(found, plain_genres(events, dict(titles.iter_rows())))
     assert found.get_column("genres").list.len().max() == 8

@@ -97,7 +97,7 @@ def test_a_span_returns_the_states_that_begin_in_it_and_no_others(compute):
 def test_keys_that_do_not_fit_on_one_axis_are_counted_all_the_same(monkeypatch):
     events = random_log(120, 8, timedelta(days=40), members=30)
     whole = member_activity(events, TITLES)
-    monkeypatch.setattr("playbill.features.axis._ROOM", 200_000_000_000_000)
+    monkeypatch.setattr("playbill.features.axis.ROOM", 200_000_000_000_000)
     codes = events.get_column("member_id").rank("dense").to_numpy().astype("int64") - 1
     assert len(list(axes(codes, ticks(events.get_column("event_at")), 31_536_000_000_000))) > 1
     assert_frame_equal(member_activity(events, TITLES), whole)

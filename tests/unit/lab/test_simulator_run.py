@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import multiprocessing
 from datetime import timedelta
-from multiprocessing import Pipe
 from pathlib import Path
 
 import numpy as np
@@ -141,14 +141,17 @@ def test_errors_of_processes_are_told(moment: str, monkeypatch: pytest.MonkeyPat
         in_two(load_policy(f"failing_policy:{moment.title()}"), monkeypatch)
 
 
-def test_a_process_that_has_ended_before_it_is_asked_still_tells_why() -> None:
-    here, there = Pipe()
-    there.send((ZeroDivisionError("early"), None, []))
-    there.close()
+def test_a_process_that_has_ended_before_it_is_asked_still_tells_why(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "failing_policy.py").write_text(FAILING)
+    monkeypatch.syspath_prepend(tmp_path)
     world = World.make(WorldSpec(seed=2, members=20, days=3, titles=60))
-    with here, MultiProcess(world, EqualChance(), [], None, processes=0) as executor:
-        executor._pipes.append(here)
-        with pytest.raises(ZeroDivisionError, match="early"):
+    with MultiProcess(world, load_policy("failing_policy:Loaded"), [], None, processes=1) as executor:
+        for process in multiprocessing.active_children():
+            process.join(60)
+        assert not multiprocessing.active_children()
+        with pytest.raises(ZeroDivisionError, match="when it was loaded"):
             executor.run_day(0, None)
 
 

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from playbill.config import shipped_folder
-from playbill.datasets import TrainingSet, make_split
+from playbill.datasets import Request, TrainingSet, make_split
 from playbill.datasets.encoding.row_entries import MOST_ABOVE, page_rows
 from playbill.definitions.specs import ResolvedModel
 from playbill.definitions.zoo import load_zoo
@@ -19,6 +19,7 @@ from playbill.models import ContextBatch, HistoryBatch
 from playbill.models.batch import TargetBatch
 from playbill.models.row_tower import row_logits
 from playbill.ranking.page_rules import RowEntry
+from playbill.ranking.scoring.row_scoring import PageReader
 from playbill_lab.bridge.live_features import NoFeatures
 from playbill_lab.bridge.simulated_log import Fitted, SimulatedLog, trained_on, training_set
 from playbill_lab.simulator import load_policy
@@ -120,7 +121,7 @@ def test_what_serving_values_is_what_the_network_learnt(
     network = scorer.network
     batch = next(iter(data.epoch(0)))
     targets = TargetBatch.from_arrays(batch.targets)
-    vectors = scorer._vectors
+    vectors = network.title_vectors(scorer.inputs)
     scene = network.scene(HistoryBatch.from_arrays(batch.history), ContextBatch.from_arrays(batch.context), vectors)
     head = network.heads[list(model.model.heads).index("row_play")]
     assert scene.embed is not None
@@ -128,7 +129,7 @@ def test_what_serving_values_is_what_the_network_learnt(
         logits = row_logits(head, scene.state_of(head), targets.rows, scene.embed).numpy()
     names = [None, *data.encoder.state.row_texts]
     genres = [None, *data.encoder.state.genres]
-    states = scorer._pages.read(scene)
+    states = PageReader(network, scorer.encoder, vectors.vectors).read(scene)
     chosen = np.flatnonzero(batch.targets.rows["head"][:, 1] > 0)[:40]
     assert len(chosen) == 40
     for row in chosen.tolist():
@@ -169,8 +170,7 @@ def test_a_bundle_without_such_heads_has_no_page_states(
     assert data.encoder.state.row_texts == {}
     assert next(iter(data.epoch(0))).targets.rows == {}
     scorer = trained_on(data, plain, tmp_path / "plain").scorer(log.world, NoFeatures())
-    assert scorer.page_states([]) == []
-    assert not scorer._pages
+    assert scorer.page_states([Request("home", log.world.spec.start)]) == []
 
 
 def test_going_on_with_a_title_adds_nothing_to_what_was_discovered(log: SimulatedLog) -> None:

@@ -33,8 +33,7 @@ def minutes(events: pl.DataFrame, context: LabelContext) -> pl.Series:
 
 
 @pytest.fixture(autouse=True)
-def registry(monkeypatch: pytest.MonkeyPatch) -> Registry:
-    monkeypatch.setattr(EXTRACTORS, "_table", dict(EXTRACTORS._table))
+def registry(own_plugins: None) -> Registry:
     return EXTRACTORS
 
 
@@ -80,7 +79,7 @@ def test_an_entry_point_names_a_decorated_function(monkeypatch: pytest.MonkeyPat
     assert registry.names() == ("minutes",)
     assert registry["minutes"].load() is minutes
     assert registry["minutes"] is made[0]
-    assert Registry("label extractor", "playbill.labels", dict(registry._table)).names() == ("minutes",)
+    assert Registry("label extractor", "playbill.labels", {"minutes": registry["minutes"]}).names() == ("minutes",)
 
 
 def test_a_name_is_claimed_once() -> None:

@@ -213,8 +213,9 @@ def follow(events: pl.DataFrame, context: LabelContext) -> pl.Series:
     return events.select(pl.when(pl.col("seq") > 0).then(context.options.value)).to_series()
 
 
+@pytest.mark.usefixtures("own_plugins")
 def test_an_outside_extractor_of_bare_functions_labels_events(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(EXTRACTORS._table, "follow", Plugin("x:follow", "x:FollowOptions"))
+    EXTRACTORS.claim("follow", Plugin("x:follow", "x:FollowOptions"))
     monkeypatch.setattr(Plugin, "load_options", lambda self: FollowOptions)
     monkeypatch.setattr(Plugin, "load", lambda self: follow)
     spec = label(**{"from": None, "extractor": "follow", "options": {"value": 0.5}})

@@ -49,7 +49,7 @@ def test_same_seed_same_interval_and_pieces_do_not_matter(monkeypatch):
     whole = member_bootstrap(np.arange(40), values, resamples=100, seed=5)
     assert whole == member_bootstrap(np.arange(40), values, resamples=100, seed=5)
     assert whole != member_bootstrap(np.arange(40), values, resamples=100, seed=6)
-    monkeypatch.setattr("playbill.metrics.bootstrap._CELLS_AT_ONCE", 120)
+    monkeypatch.setattr("playbill.metrics.bootstrap.CELLS_AT_ONCE", 120)
     assert whole == member_bootstrap(np.arange(40), values, resamples=100, seed=5)
 
 

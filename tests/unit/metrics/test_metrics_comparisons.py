@@ -123,7 +123,7 @@ def test_intervals_and_p_values_of_one_pass_are_those_of_two(monkeypatch: pytest
     intervals, p = bootstrap.judged(values, weights)
     assert intervals == bootstrap.intervals(values, weights)
     np.testing.assert_array_equal(p, bootstrap.p_values(values, weights))
-    monkeypatch.setattr("playbill.metrics.bootstrap._SUMS_AT_ONCE", 1)
+    monkeypatch.setattr("playbill.metrics.bootstrap.SUMS_AT_ONCE", 1)
     in_pieces, p_in_pieces = bootstrap.judged(values, weights)
     np.testing.assert_allclose(in_pieces, intervals, rtol=1e-12)
     np.testing.assert_array_equal(p_in_pieces, p)

@@ -156,7 +156,7 @@ def test_plain_and_fused_attention_agree() -> None:
     torch.manual_seed(0)
     q, k, v = torch.randn(3, 2, 2, 5, 4)
     bias = attention.distance_bias(torch.randn(2, 9), 5)
-    torch.testing.assert_close(attention._plain(q, k, v, bias), attention._fused(q, k, v, bias))
+    torch.testing.assert_close(attention.plain_attention(q, k, v, bias), attention.fused_attention(q, k, v, bias))
 
 
 def test_distance_bias_looks_back_only() -> None:

@@ -25,7 +25,7 @@ def store(tmp_path):
 
 @pytest.fixture
 def offline(store):
-    return store._get_provider().offline_store
+    return store.provider.offline_store
 
 
 def test_statistics_are_those_of_numpy(store, offline):

@@ -104,7 +104,7 @@ def test_unknown_names_are_told_with_the_nearest_one(store):
         ask(store, at(("a", START)), "tastes:x")
     view = store.get_feature_view("taste")
     refs = {"feature_refs": ["taste:yy"], "feature_views": [view], "project": "small", "registry": store.registry}
-    offline = store._get_provider().offline_store
+    offline = store.provider.offline_store
     with pytest.raises(UnknownFeatureError, match=r"feature of view 'taste' 'yy'. Did you mean 'y'"):
         offline.get_historical_features(config=store.config, entity_df=at(("a", START)), **refs)
 
@@ -187,7 +187,7 @@ def test_as_known_on_hides_later_corrections(store, tmp_path):
     with as_known_on(START + 4 * HOUR):
         job = store.get_historical_features(rows, features=["taste:x"])
         assert xs(ask(store, rows)) == [1.0]
-        pulled = store._get_provider().offline_store.pull_latest_from_table_or_query(
+        pulled = store.provider.offline_store.pull_latest_from_table_or_query(
             store.config, source("taste.parquet"), ["member_id"], ["x"], "event_timestamp", "created_timestamp"
         )
         with as_known_on(START + 6 * HOUR):

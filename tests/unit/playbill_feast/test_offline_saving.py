@@ -89,7 +89,7 @@ def test_logs_are_appended_and_read_back_with_their_types(store, tmp_path, path,
     pq.write_table(logs(3), folder / "0.parquet")
     for data in (logs(1, 2), folder):
         write_logs(store.config, data, LoggingConfig(destination))
-    offline = store._get_provider().offline_store
+    offline = store.provider.offline_store
     pulled = offline.pull_all_from_table_or_query(
         store.config,
         destination.to_data_source(),

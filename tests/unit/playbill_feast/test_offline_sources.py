@@ -159,7 +159,7 @@ def test_an_unknown_scheme_says_what_is_missing(tmp_path):
 def write(store, frame, view=None):
     written = []
     table = frame if isinstance(frame, pa.Table) else frame.to_arrow()
-    offline = store._get_provider().offline_store
+    offline = store.provider.offline_store
     offline.offline_write_batch(store.config, view or store.get_feature_view("taste"), table, written.append)
     return written
 
@@ -235,7 +235,7 @@ def test_pulls_hold_to_their_bounds_and_break_ties(store, tmp_path):
         (None, START, START, 5.0, ""),
     )
     put(tmp_path / "taste.parquet", frame)
-    offline = store._get_provider().offline_store
+    offline = store.provider.offline_store
     args = (store.config, source("taste.parquet"), ["member_id"], ["x"], "event_timestamp", "created_timestamp")
     newest = offline.pull_latest_from_table_or_query(*args, START, START + HOUR).to_df()
     assert newest[["member_id", "x"]].values.tolist() == [["a", 2.0]]
@@ -255,7 +255,7 @@ def test_pulls_hold_to_their_bounds_and_break_ties(store, tmp_path):
 def test_a_source_is_checked_before_it_is_registered(tmp_path):
     put(tmp_path / "taste.parquet", ONE.rename({"created_timestamp": "created_timestmp"}))
     store = open_store(tmp_path, taste())
-    provider = store._get_provider()
+    provider = store.provider
     with pytest.raises(
         StoreDataError, match=r"created_timestamp: column is missing. Did you mean 'created_timestmp'\?"
     ):

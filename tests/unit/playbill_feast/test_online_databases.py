@@ -7,10 +7,11 @@ import threading
 from pathlib import Path
 
 import pytest
+import redis
 
 from playbill_feast.errors import StoreConfigError, StoreServiceError, StoreStateError
 from playbill_feast.online.backend import ReadRequest, RowBatch
-from playbill_feast.online.redis_backend import RedisBackend, _options
+from playbill_feast.online.redis_backend import RedisBackend, redis_options
 from playbill_feast.online.sqlite_backend import SqliteBackend
 
 
@@ -216,8 +217,9 @@ def test_a_silent_redis_is_named_with_what_to_start():
 def test_rows_of_redis_expire_when_asked_to(redis_url):
     backend = RedisBackend(redis_url, key_ttl_seconds=60)
     backend.write("p/ttl", [batch((b"1", 1, 0, b""))], None)
-    (name,) = next(iter(backend._scan("p/ttl")))
-    assert 0 < backend._client.ttl(name) <= 60
+    client = redis.Redis(**redis_options(redis_url))
+    (name,) = [key for key in client.scan_iter(match="*p/ttl*") if client.type(key) == b"string"]
+    assert 0 < client.ttl(name) <= 60
     backend.drop("p/ttl")
     assert backend.read([ReadRequest("p/ttl", [b"1"])]) == [[None]]
 
@@ -237,11 +239,11 @@ def test_rows_of_redis_expire_when_asked_to(redis_url):
 )
 def test_connection_strings_of_both_forms(text, wanted, monkeypatch):
     monkeypatch.setenv("CACHE_HOST", "elsewhere")
-    assert _options(text) == wanted
+    assert redis_options(text) == wanted
 
 
 @pytest.mark.parametrize("text", ["a:1,b:2", "db=3", "${NO_SUCH_NAME}:1", "http://cache", "cache:port"])
 def test_bad_connection_strings_are_named(text, monkeypatch):
     monkeypatch.delenv("NO_SUCH_NAME", raising=False)
     with pytest.raises(StoreConfigError, match=r"online_store\.connection_string"):
-        _options(text)
+        redis_options(text)

@@ -252,7 +252,7 @@ def plain_kin(alike: AlikeTitles, sources: np.ndarray) -> np.ndarray:
 
 
 def test_likeness_by_groups_of_titles_is_that_of_every_pair(scorer):
-    alike = scorer._terms._alike
+    alike = scorer.terms.alike
     sources = np.arange(1, alike.metadata.count)
     weights = alike.network.likeness.weights.numpy().astype(np.float64)
     prior = weights[0] + alike.metadata.rows(sources) @ weights[1:]
@@ -278,7 +278,7 @@ def test_neighbours_of_the_best_matches_are_sums_of_their_likeness(scorer):
     weight = np.exp(terms.SHARPNESS * (value - value[:, :1])) * (value > 0)
     weight *= value[:, :1] / np.maximum(weight.sum(axis=1, keepdims=True), 1)
     like = np.zeros((matches.shape[1], matches.shape[1]))
-    like[1:] = np.minimum(scorer._terms._alike.likeness(np.arange(1, matches.shape[1])), terms.NEAREST)
+    like[1:] = np.minimum(scorer.terms.alike.likeness(np.arange(1, matches.shape[1])), terms.NEAREST)
     plain = np.einsum("nm,nmt->nt", weight, like[best])[:, 1:]
     np.testing.assert_allclose(found["text_neighbours"], plain, atol=1e-4)
     assert np.abs(plain).max() > 0.5

@@ -229,7 +229,7 @@ def test_snapshots_are_read_once_for_each_day_and_by_name(bundle) -> None:
     scorer.score([Request("home", AT + timedelta(days=9))])
     assert len(features.calls) == begun + 2
     last = np.array([to_microseconds(day + timedelta(days=9))])
-    assert (scorer._moments.column(last, 0)[0, 1:] == 80.0).all(), "the column is found by its name"
+    assert (scorer.moments.column(last, 0)[0, 1:] == 80.0).all(), "the column is found by its name"
 
 
 def test_snapshots_in_memory_are_bounded(bundle, monkeypatch) -> None:
@@ -263,7 +263,7 @@ def test_biases_that_are_kept_by_moment_and_canvas_are_those_of_the_network(bund
     assert sum(made) == 5
     encoded = encode_requests(scorer.encoder, requested)
     history, context = HistoryBatch.from_arrays(encoded.history), ContextBatch.from_arrays(encoded.context)
-    plain = network.scores(history, context, scorer._inputs, scorer._moments.at(encoded.moments))
+    plain = network.scores(history, context, scorer.inputs, scorer.moments.at(encoded.moments))
     for head, values in plain.items():
         np.testing.assert_allclose(found[head], values[:, 1:].numpy(), atol=1e-5)
         np.testing.assert_allclose(again[head][::-1], found[head], atol=1e-5)
@@ -274,7 +274,15 @@ def test_kept_biases_are_bounded() -> None:
     kept = KeptBiases(most=3 * 40)
     for moment in range(10):
         kept.of([(moment, 0, ())], lambda keys: [torch.zeros(10) for _ in keys])
-    assert [moment for moment, *_ in kept._kept] == [7, 8, 9]
+    made: list[int] = []
+
+    def make(keys):
+        made.extend(moment for moment, *_ in keys)
+        return [torch.zeros(10) for _ in keys]
+
+    for moment in (7, 8, 9, 6):
+        kept.of([(moment, 0, ())], make)
+    assert made == [6], "the last three are kept"
 
 
 def test_without_features_all_are_missing(bundle) -> None:
@@ -326,8 +334,10 @@ def test_a_kept_state_is_read_once_and_scores_alike(bundle) -> None:
         np.testing.assert_allclose(kept[head], expected[head], rtol=1e-5, atol=1e-5)
     many = [Request("home", AT, "m", history=past(2, seed=seed)) for seed in range(6)]
     keeping.score(many)
-    assert len(keeping._states._kept) == 3
-    assert plain._states.get(first[0]) is None
+    for requests, longest in ((many[3:], 1), (many[:3], 2)):
+        read.clear()
+        keeping.score(requests)
+        assert max(length for _, length in read) == longest, "the last three are kept"
 
 
 @pytest.fixture
@@ -461,5 +471,5 @@ def test_numbers_of_titles_are_kept_as_what_differs() -> None:
         np.testing.assert_array_equal(kept.of(moment), values)
         for place in range(3):
             np.testing.assert_array_equal(kept.column(moment, place), values[:, place])
-    assert kept._bytes < 5 * first.nbytes // 2, "one of three columns is another at each moment"
+    assert kept.nbytes < 5 * first.nbytes // 2, "one of three columns is another at each moment"
     assert kept.missing([3, 9, 9]) == [9]

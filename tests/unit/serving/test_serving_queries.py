@@ -119,9 +119,8 @@ def test_reading_twice_is_reading_once_and_training_reads_the_same(query: str) -
 
 
 @pytest.fixture
-def outside(stocked: Workspace, monkeypatch: pytest.MonkeyPatch) -> Any:
+def outside(own_plugins: None, stocked: Workspace) -> Any:
     """The service, its home page told the weather by a package outside."""
-    monkeypatch.setattr(CONTEXTS, "_table", dict(CONTEXTS._table))
     CONTEXTS.claim("weather", Plugin(f"{__name__}:WEATHER"))
     CONTEXTS.claim("temperature", Plugin(f"{__name__}:TEMPERATURE"))
     scorer = world.FakeScorer()

@@ -79,7 +79,7 @@ def test_up_serves_a_model_by_name(own: Workspace, monkeypatch: pytest.MonkeyPat
     started: list[list[str]] = []
     monkeypatch.setattr("playbill.cli.serve.port_is_free", lambda host, port: True)
     monkeypatch.setattr(
-        "playbill.cli.serve._run", lambda services, uri: started.extend(one.command for one in services)
+        "playbill.cli.serve.run_services", lambda services, uri: started.extend(one.command for one in services)
     )
     run(own, "up", "--model", "kuairand", code=0)
     assert started[-1][-2:] == ["--model", "kuairand"]

@@ -137,9 +137,10 @@ class FollowOptions(Spec):
     window_hours: int
 
 
+@pytest.mark.usefixtures("own_plugins")
 def test_an_extractors_options_are_checked_by_its_own_spec(monkeypatch: pytest.MonkeyPatch) -> None:
     plugin = Plugin("json:loads", f"{__name__}:FollowOptions")
-    monkeypatch.setitem(EXTRACTORS._table, "follow", plugin)
+    EXTRACTORS.claim("follow", plugin)
     monkeypatch.setattr(Plugin, "load_options", lambda self: FollowOptions)
     right = label(extractor="follow", options={"window_hours": 3}) | {"from": None}
     assert LabelSpec.model_validate(right).extractor_options() == FollowOptions(window_hours=3)
@@ -218,11 +219,12 @@ def test_wrong_models_are_refused(changes: dict[str, Any], message: str) -> None
         ModelSpec.model_validate(model(**changes))
 
 
+@pytest.mark.usefixtures("own_plugins")
 def test_an_outside_trunk_brings_its_own_options(monkeypatch: pytest.MonkeyPatch) -> None:
     class Wide(TrunkOptions):
         windows: int = 1
 
-    monkeypatch.setitem(TRUNKS._table, "wide", Plugin("json:loads", "somewhere:Wide"))
+    TRUNKS.claim("wide", Plugin("json:loads", "somewhere:Wide"))
     monkeypatch.setattr(Plugin, "load_options", lambda self: Wide)
     spec = ModelSpec.model_validate(model(trunk={"type": "wide", "windows": 3}))
     assert isinstance(spec.trunk, Wide)

@@ -220,7 +220,7 @@ def test_the_replaced_generation_stays_for_readers_in_it(filled, workspace, titl
 
 
 def test_second_writer_is_refused(filled, workspace, monkeypatch):
-    monkeypatch.setattr("playbill.files._LOCK_WAIT_S", 0.1)
+    monkeypatch.setattr("playbill.files.LOCK_WAIT_S", 0.1)
     holder = sqlite3.connect(workspace.tables / ".lock", isolation_level=None)
     holder.execute("BEGIN EXCLUSIVE")
     with pytest.raises(StateError, match="another process is writing"), filled.replace():

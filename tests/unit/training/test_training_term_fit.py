@@ -66,10 +66,12 @@ def test_the_slopes_are_those_of_the_loss() -> None:
     chosen = own.of_targets()
 
     def loss(point: np.ndarray) -> float:
-        return term_fit._loss(own, point[0], point[1:2], point[2:].reshape(5, TERMS), chosen)[0]
+        return term_fit.loss_and_slopes(own, point[0], point[1:2], point[2:].reshape(5, TERMS), chosen)[0]
 
     def slope(point: np.ndarray) -> np.ndarray:
-        _, of_scale, of_blended, of_own = term_fit._loss(own, point[0], point[1:2], point[2:].reshape(5, TERMS), chosen)
+        _, of_scale, of_blended, of_own = term_fit.loss_and_slopes(
+            own, point[0], point[1:2], point[2:].reshape(5, TERMS), chosen
+        )
         return np.concatenate([[of_scale], of_blended, of_own.ravel()])
 
     point = generator.random(2 + 5 * TERMS)

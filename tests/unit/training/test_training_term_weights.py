@@ -22,11 +22,11 @@ from playbill.ranking.scoring.scorer import Scorer
 from playbill.training.term_weights import (
     LearntTerms,
     ValidationFold,
-    _holds,
     add_terms,
     learn_weights,
     log_of,
     terms_config,
+    weights_hold,
 )
 
 TITLES = [str(number) for number in range(1, 25)]
@@ -187,7 +187,7 @@ def test_few_requests_leave_a_blend_as_it_is_written() -> None:
     ],
 )
 def test_learnt_weights_are_used_where_they_hold(requests, gain, likelihood, together, holds) -> None:
-    assert _holds(requests, Interval(*gain), Interval(*likelihood), Interval(*together)) is holds
+    assert weights_hold(requests, Interval(*gain), Interval(*likelihood), Interval(*together)) is holds
 
 
 def test_tables_fitted_past_a_request_are_refused() -> None:

@@ -86,11 +86,12 @@ def pick_penalty(validation: EvaluationCase, penalties: Sequence[float] = PENALT
     nothing = np.zeros(len(validation.catalogue))
     return max(
         sorted(penalties),
-        key=lambda penalty: _mean_ndcg(Ease(validation.catalogue, solve(counts, penalty), nothing), validation, k),
+        key=lambda penalty: mean_ndcg(Ease(validation.catalogue, solve(counts, penalty), nothing), validation, k),
     )
 
 
-def _mean_ndcg(model: Ease, case: EvaluationCase, k: int) -> float:
+def mean_ndcg(model: Ease, case: EvaluationCase, k: int) -> float:
+    """Return the mean NDCG@k over the requests of a case."""
     gained = 0.0
     for chunk in case.chunks():
         n = len(chunk.requests)

@@ -57,7 +57,7 @@ def causal_attention(qkv_BLE: Tensor, distance_HL: Tensor, heads: int) -> Tensor
     batch, length, _ = qkv_BLE.shape
     q, k, v = qkv_BLE.view(batch, length, 3, heads, -1).permute(2, 0, 3, 1, 4)
     bias = distance_bias(distance_HL, q.shape[-2]).to(q.dtype)
-    attend = _plain if q.device.type == "cpu" else _fused
+    attend = plain_attention if q.device.type == "cpu" else fused_attention
     return attend(q, k, v, bias).transpose(1, 2).flatten(-2)
 
 
@@ -69,7 +69,7 @@ def attention_at(qkv_BLE: Tensor, distance_HL: Tensor, heads: int, member_S: Ten
     bias_SHL = distance_HL[:, back_SL.clamp(min=0)].transpose(0, 1)
     bias_SHL = bias_SHL.masked_fill((back_SL < 0).unsqueeze(1), float("-inf")).to(q.dtype)
     requested = q[member_S, :, place_S].unsqueeze(2)
-    return _plain(requested, k[member_S], v[member_S], bias_SHL.unsqueeze(2)).flatten(1)
+    return plain_attention(requested, k[member_S], v[member_S], bias_SHL.unsqueeze(2)).flatten(1)
 
 
 def distance_bias(distance_HL: Tensor, length: int) -> Tensor:
@@ -80,12 +80,14 @@ def distance_bias(distance_HL: Tensor, length: int) -> Tensor:
     return bias.masked_fill(back < 0, float("-inf"))
 
 
-def _plain(q: Tensor, k: Tensor, v: Tensor, bias: Tensor) -> Tensor:
+def plain_attention(q: Tensor, k: Tensor, v: Tensor, bias: Tensor) -> Tensor:
+    """Attend step by step, which is faster than the fused kernel on a CPU."""
     scores = torch.matmul(q * q.shape[-1] ** -0.5, k.transpose(-1, -2)) + bias
     return torch.matmul(torch.softmax(scores, dim=-1), v)
 
 
-def _fused(q: Tensor, k: Tensor, v: Tensor, bias: Tensor) -> Tensor:
+def fused_attention(q: Tensor, k: Tensor, v: Tensor, bias: Tensor) -> Tensor:
+    """Attend by torch's fused kernel."""
     return F.scaled_dot_product_attention(q, k, v, attn_mask=bias)
 
 

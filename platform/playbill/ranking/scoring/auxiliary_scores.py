@@ -76,7 +76,7 @@ class AuxiliaryScores:
         if set(QUERY_TERMS) & set(names):
             _ = self._texts
         if set(names) - {SIMILARITY, "text"}:
-            _ = self._alike
+            _ = self.alike
 
     def of(self, names: Collection[str], context: ContextBatch) -> dict[str, Tensor]:
         """Return some terms of N requests, [N, T] float32 each."""
@@ -97,7 +97,8 @@ class AuxiliaryScores:
         return cosines_NT
 
     @cached_property
-    def _alike(self) -> AlikeTitles:
+    def alike(self) -> AlikeTitles:
+        """The titles, ready to be compared."""
         return AlikeTitles.of(self._network, self._inputs, self._titles, self._encoder)
 
     @cached_property
@@ -155,5 +156,5 @@ class AuxiliaryScores:
         return np.stack([rows.get(title, nothing) for title in used[place].tolist()])
 
     def _likeness(self, name: str, sources: Ints64) -> Floats32:
-        found: Floats32 = getattr(self._alike, name)(sources)
+        found: Floats32 = getattr(self.alike, name)(sources)
         return found

@@ -70,13 +70,13 @@ class Scorer:
         self.network = network if network is not None else bundle.network()
         self._features, self._states = features, StateCache(kept_states)
         self._losses = head_losses(bundle.resolved)
-        self._inputs, self._vectors = self._prepare(titles, availability, as_of)
+        self.inputs, self._vectors = self._prepare(titles, availability, as_of)
         given = (self.network, self.encoder, self._vectors, features)
-        self._moments: Moments = TitleMoments(*given, snapshots)
+        self.moments: Moments = TitleMoments(*given, snapshots)
         self._pages = PageReader(self.network, self.encoder, self._vectors.vectors)
-        self._terms = AuxiliaryScores(self.network, self._inputs, self._vectors.vectors, titles, self.encoder)
-        self._blended = {SIMILARITY, *blended(bundle.resolved)} & set(self._terms.names)
-        self._terms.prepare(self._blended)
+        self.terms = AuxiliaryScores(self.network, self.inputs, self._vectors.vectors, titles, self.encoder)
+        self._blended = {SIMILARITY, *blended(bundle.resolved)} & set(self.terms.names)
+        self.terms.prepare(self._blended)
         self._history = self._history_reader()
 
     def refreshed(self, titles: pl.DataFrame, availability: pl.DataFrame, as_of: datetime) -> Scorer:
@@ -88,8 +88,8 @@ class Scorer:
         other, state = copy(self), self.encoder.state
         if feature in state.title_snapshot:
             # Numbers enter with the moment of a request: what a past reads of its titles stays.
-            assert isinstance(self._moments, TitleMoments)
-            other._moments = self._moments.shuffled(feature, order)
+            assert isinstance(self.moments, TitleMoments)
+            other.moments = self.moments.shuffled(feature, order)
         else:
             other._read_titles_anew(list(state.title_categorical).index(feature), order)
         other._history = other._history_reader()
@@ -98,18 +98,18 @@ class Scorer:
     @torch.inference_mode()
     def _read_titles_anew(self, category: int, order: Ints64) -> None:
         """Give titles the categories of others."""
-        categorical = self._inputs.categorical.clone()
+        categorical = self.inputs.categorical.clone()
         categorical[1:, category] = categorical[1:, category][torch.from_numpy(order)]
-        self._inputs = replace(self._inputs, categorical=categorical)
-        self._vectors = self.network.title_vectors(self._inputs, self._vectors.prepared)
-        assert isinstance(self._moments, TitleMoments)
-        self._moments, self._states = self._moments.of(self._vectors), self._states.empty()
+        self.inputs = replace(self.inputs, categorical=categorical)
+        self._vectors = self.network.title_vectors(self.inputs, self._vectors.prepared)
+        assert isinstance(self.moments, TitleMoments)
+        self.moments, self._states = self.moments.of(self._vectors), self._states.empty()
         self._pages = PageReader(self.network, self.encoder, self._vectors.vectors)
-        self._terms = self._terms.beside(self._vectors.vectors)
+        self.terms = self.terms.beside(self._vectors.vectors)
 
     def _history_reader(self) -> HistoryReader | None:
         terms = self.network.history_terms
-        return None if terms is None else HistoryReader(terms, self.encoder, self._moments.column)
+        return None if terms is None else HistoryReader(terms, self.encoder, self.moments.column)
 
     def score(self, requests: Sequence[Request], heads: Collection[str] | None = None) -> dict[str, Floats32]:
         """Score every title in every request.
@@ -157,14 +157,14 @@ class Scorer:
         scene = self.network.scene(history, context, self._vectors, states)
         pairs = [(row, head) for row, weights in enumerate(blends) for head in weights if head not in TERMS]
         others = [(row, term) for row, weights in enumerate(blends) for term in weights if term in TERMS]
-        tables_PKT, table_R = self._moments.biases(encoded.moments, context, tuple(self.network.title_heads()))
+        tables_PKT, table_R = self.moments.biases(encoded.moments, context, tuple(self.network.title_heads()))
         bias = {
             canvas: tables_PKT[place] for canvas, place in zip(context.canvas.tolist(), table_R.tolist(), strict=True)
         }
         logits = [*pair_scores(self.network, scene, pairs, bias).numpy()]
         if self._history is not None:
             logits = self._history.added_to_pairs(logits, pairs, requests, context.canvas.numpy())
-        terms = self._terms.of({term for _, term in others}, context)
+        terms = self.terms.of({term for _, term in others}, context)
         logits += [terms[term][row, 1:].numpy() for row, term in others]
         return blend_page(logits, pairs + others, self._losses, blends, candidates)
 
@@ -186,7 +186,7 @@ class Scorer:
 
     def remember(self, moments: Sequence[datetime]) -> None:
         """Read the title snapshots of many moments at once, ahead of the requests that will need them."""
-        self._moments.remember(moments)
+        self.moments.remember(moments)
 
     def _batches(self, requests: Sequence[Request]) -> list[Ints64]:
         known = np.array([self._states.get(request) is not None for request in requests], dtype=np.bool_)
@@ -202,7 +202,7 @@ class Scorer:
         return batches
 
     def _wanted(self, heads: Collection[str] | None) -> tuple[str, ...]:
-        known = (*(head.name for head in self.bundle.config.heads if head.target == "title"), *self._terms.names)
+        known = (*(head.name for head in self.bundle.config.heads if head.target == "title"), *self.terms.names)
         for head in heads or ():
             if head not in known:
                 raise UnknownNameError("head", head, known)
@@ -215,9 +215,9 @@ class Scorer:
         history, context = HistoryBatch.from_arrays(encoded.history), ContextBatch.from_arrays(encoded.context)
         states = self._read(requests, known, (history, context, self._vectors))
         own = tuple(head for head in heads if head not in TERMS)
-        biases = self._moments.biases(encoded.moments, context, own) if own else None
-        found = self.network.scores(history, context, self._inputs, self._vectors, states, heads, biases)
-        found |= self._terms.of([head for head in heads if head in TERMS], context)
+        biases = self.moments.biases(encoded.moments, context, own) if own else None
+        found = self.network.scores(history, context, self.inputs, self._vectors, states, heads, biases)
+        found |= self.terms.of([head for head in heads if head in TERMS], context)
         scores = {head: values[:, 1:].numpy() for head, values in found.items()}
         return scores if self._history is None else self._history.added(scores, requests, context.canvas.numpy())
 

@@ -80,7 +80,7 @@ class KeptSnapshots:
     """
 
     def __init__(self, most: int = SNAPSHOT_BYTES) -> None:
-        self._most, self._bytes = most, 0
+        self._most, self.nbytes = most, 0
         self._first: Floats32 | None = None
         self._kept: OrderedDict[int, list[_Difference]] = OrderedDict()
 
@@ -127,12 +127,12 @@ class KeptSnapshots:
             elif len(titles):
                 found.append((place, titles, own[titles]))
         self._kept[moment] = found
-        self._bytes += _size(found)
+        self.nbytes += _size(found)
         for other in list(self._kept):
-            if self._bytes <= self._most:
+            if self.nbytes <= self._most:
                 break
             if other != moment and other not in wanted:
-                self._bytes -= _size(self._kept.pop(other))
+                self.nbytes -= _size(self._kept.pop(other))
 
 
 def _size(parts: Sequence[_Difference]) -> int:

@@ -85,7 +85,7 @@ class Packager:
                 artifacts={name: str(folder) for name, folder in staged.items()},
                 pip_requirements=[requirement(wheel, f"artifacts/{PACKAGE}")],
                 signature=_signature(),
-                input_example=_example(bundle),
+                input_example=example_request(bundle),
                 tags=dict(tags),
             )
 
@@ -105,7 +105,7 @@ def _signature() -> Any:
     return ModelSignature(inputs=Schema(inputs), outputs=Schema(outputs))
 
 
-def _example(bundle: Path) -> Any:
+def example_request(bundle: Path) -> Any:
     """Return a request for a canvas that the model serves: MLflow tries it."""
     import pandas as pd
 
