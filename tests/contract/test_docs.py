@@ -30,8 +30,7 @@ def examples():
 def parse(group, words):
     """Parse as the shell would, without running anything."""
     context = group.make_context("playbill", words, resilient_parsing=False)
-    _, rest, _ = group.make_parser(context).parse_args(list(words))
-    name, command, rest = group.resolve_command(context, rest)
+    name, command, rest = group.resolve_command(context, [*context._protected_args, *context.args])
     if isinstance(command, click.Group):
         parse(command, rest)
     else:

@@ -27,11 +27,11 @@ def playbill_accepts(words):
     """Parse a command line as far as click does before it would run."""
     context = main.make_context("playbill", list(words))
     context.obj = Selection(None, None)
-    command, rest = main, list(words)
+    command, rest = main, [*context._protected_args, *context.args]
     while isinstance(command, click.Group):
-        _, rest, _ = command.make_parser(context).parse_args(list(rest))
         name, command, rest = command.resolve_command(context, rest)
         context = command.make_context(name, list(rest), parent=context)
+        rest = [*getattr(context, "_protected_args", []), *context.args]
 
 
 def options_of(words):
