@@ -180,7 +180,7 @@ def tracking_of(tiny_digest: Callable[[Path], str], monkeypatch: pytest.MonkeyPa
     from playbill.versions.tracking.packaging import CatalogueCopy
 
     # MLflow tries every model on its example and warns of those that, like these, cannot answer.
-    monkeypatch.setattr("playbill.versions.tracking.packaging.example_request", lambda _: None)
+    monkeypatch.setattr("mlflow.models.utils._validate_serving_input", lambda **_: None)
     empty = CatalogueCopy(pl.DataFrame(), pl.DataFrame(), datetime(1998, 4, 23, tzinfo=UTC))
     return lambda workspace: Tracking(workspace, verify=tiny_digest, catalogue=lambda _: empty)
 

@@ -18,6 +18,7 @@ OTHERS_NAMES = {
         "_fit",
     ),  # what Feast, MLflow and RecTools have plug-ins implement
     *("_is_avx512_bf16_supported", "_is_amx_tile_supported"),  # torch has no other way to ask a processor
+    "_validate_serving_input",  # MLflow tries every model, also those that stand in for one
     "_protected_args",  # where click keeps a command's name after it has parsed a group's options
 }
 """Names with an underscore that tests may use."""
