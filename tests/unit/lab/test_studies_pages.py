@@ -121,7 +121,8 @@ def test_what_serving_values_is_what_the_network_learnt(
     network = scorer.network
     batch = next(iter(data.epoch(0)))
     targets = TargetBatch.from_arrays(batch.targets)
-    vectors = network.title_vectors(scorer.inputs)
+    with torch.inference_mode():
+        vectors = network.title_vectors(scorer.inputs)
     scene = network.scene(HistoryBatch.from_arrays(batch.history), ContextBatch.from_arrays(batch.context), vectors)
     head = network.heads[list(model.model.heads).index("row_play")]
     assert scene.embed is not None
