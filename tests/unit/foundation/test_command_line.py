@@ -2,7 +2,6 @@ import json
 import re
 import subprocess
 import sys
-import time
 from importlib.metadata import EntryPoint
 
 import click
@@ -87,15 +86,15 @@ def test_a_users_mistake_is_one_message_without_a_trace(tmp_path):
 
 def test_help_starts_in_under_a_second_and_imports_nothing_heavy():
     code = (
-        "import sys; from playbill.cli.main import earlier_option, main\n"
+        "import sys, time; from playbill.cli.main import main\n"
         "try: main(['--help'])\nexcept SystemExit: pass\n"
         "heavy = {'torch', 'feast', 'mlflow', 'ray', 'pandas', 'polars'} & set(sys.modules)\n"
+        "print(time.process_time())\n"
         "sys.exit(f'imported {heavy}' if heavy else 0)"
     )
-    started = time.perf_counter()
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr
-    assert time.perf_counter() - started < 1.0
+    assert float(result.stdout.splitlines()[-1]) < 1.0  # of the processor, so that other work beside it does not count
 
 
 @pytest.fixture
