@@ -9,12 +9,14 @@ words that were given up. The last line with `--json` is one object.
 
 from __future__ import annotations
 
+import ast
 import json
 import re
 import statistics
 import sys
 import tempfile
 import tokenize
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType
@@ -68,6 +70,7 @@ def measured() -> dict[str, Any]:
         },
         "lines": sum(lines.values()),
         "files_of_a_request": len(files_of_a_request()),
+        "class_names_that_stand_twice": len(class_names_that_stand_twice()),
         "words_that_may_not_come_back": len(list(given_up_words())),
     }
 
@@ -110,6 +113,13 @@ def files_of_a_request() -> list[str]:
     paths = (Path(name) for name in entered if name.startswith(str(PLATFORM)))
     names = sorted(path.relative_to(PLATFORM).as_posix() for path in paths)
     return [name for name in names if not name.startswith(UNCOUNTED)]
+
+
+def class_names_that_stand_twice() -> list[str]:
+    """Return the names of classes that more than one module defines."""
+    trees = (ast.parse(path.read_text(encoding="utf-8")) for path in modules())
+    names = Counter(node.name for tree in trees for node in ast.walk(tree) if isinstance(node, ast.ClassDef))
+    return sorted(name for name, count in names.items() if count > 1)
 
 
 def given_up_words() -> Iterator[tuple[str, int, str]]:

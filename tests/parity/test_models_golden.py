@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from fixtures import ring_problem as ring
-from playbill.training import Place, fit
+from playbill.training import WorkerPlace, fit
 
 FOLDER = Path(__file__).parent / "golden"
 TOLERANCE = 2e-3
@@ -21,7 +21,7 @@ TOLERANCE = 2e-3
 
 
 def losses(device: str) -> list[float]:
-    result = fit(ring.ring_network(), ring.RingBatches(), ring.SETTINGS, place=Place(device=torch.device(device)))
+    result = fit(ring.ring_network(), ring.RingBatches(), ring.SETTINGS, place=WorkerPlace(device=torch.device(device)))
     return [report["loss"] for report in result.reports]
 
 

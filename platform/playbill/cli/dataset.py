@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 
     from playbill.config import Workspace
     from playbill.datasets.examples.sampling import ExampleWeights
-    from playbill.datasets.export.manifest import Manifest, ViewRecord
-    from playbill.datasets.export.stored import Difference, StoredDataset
+    from playbill.datasets.export.manifest import ExportManifest, ViewRecord
+    from playbill.datasets.export.stored import ExportDifference, StoredDataset
     from playbill.datasets.export.write import Exported
     from playbill.definitions.specs import ResolvedModel
 
@@ -166,7 +166,7 @@ def show(folder: Path, against: Path | None, verify: bool, as_json: bool) -> Non
         console.print("The rows are the same." if mine.same_rows(other) else "The rows differ.")
 
 
-def _facts(manifest: Manifest, folder: Path) -> dict[str, Any]:
+def _facts(manifest: ExportManifest, folder: Path) -> dict[str, Any]:
     return {
         "folder": str(folder),
         "model": manifest.name,
@@ -196,7 +196,7 @@ def _compared(mine: StoredDataset, other: StoredDataset | None) -> dict[str, Any
     return {"against": str(other.folder), "same_rows": mine.same_rows(other), "differences": found}
 
 
-def _folds(manifest: Manifest) -> Table:
+def _folds(manifest: ExportManifest) -> Table:
     from rich.table import Table
 
     table = Table("fold", title=f"Training set of {manifest.name}, {manifest.inputs.protocol}")
@@ -214,7 +214,7 @@ def _folds(manifest: Manifest) -> Table:
     return table
 
 
-def _inputs(manifest: Manifest) -> Table:
+def _inputs(manifest: ExportManifest) -> Table:
     from rich.table import Table
 
     inputs = manifest.inputs
@@ -243,7 +243,7 @@ def _values(record: ViewRecord) -> str:
     return f", {record.rows:,} rows known {record.created_from} to {record.created_until}{built}"
 
 
-def _differences(found: tuple[Difference, ...]) -> Table:
+def _differences(found: tuple[ExportDifference, ...]) -> Table:
     from rich.table import Table
 
     table = Table("input", "here", "there", title="Inputs that differ" if found else "No input differs")

@@ -16,8 +16,8 @@ from playbill.errors import PlaybillError, StateError
 
 if TYPE_CHECKING:
     from playbill.config import Workspace
-    from playbill.definitions.zoo.impact import Found, Graph, Node
-    from playbill.definitions.zoo.versions import Part, VersionRecord
+    from playbill.definitions.zoo.impact import Found, Graph, ImpactNode
+    from playbill.definitions.zoo.versions import VersionPart, VersionRecord
 
 SQLITE = "sqlite:///"
 
@@ -37,9 +37,9 @@ class Answer:
 
     requested: str
     graph: Graph
-    nodes: Sequence[Node]
+    nodes: Sequence[ImpactNode]
     records: Sequence[VersionRecord]
-    parts: dict[str, list[Part]]
+    parts: dict[str, list[VersionPart]]
     notes: Sequence[str]
 
     @property
@@ -148,7 +148,7 @@ def as_dict(answer: Answer) -> dict[str, Any]:
     }
 
 
-def _node(graph: Graph, node: Node) -> dict[str, Any]:
+def _node(graph: Graph, node: ImpactNode) -> dict[str, Any]:
     return {"thing": str(node), "kind": node.kind, "name": node.name, "version": node.version} | (
         {"place": graph.places[node]} if node in graph.places else {}
     )
@@ -162,7 +162,7 @@ def _by_kind(graph: Graph, found: Iterable[Found]) -> dict[str, list[dict[str, A
     return kinds
 
 
-def _part(part: Part) -> dict[str, Any]:
+def _part(part: VersionPart) -> dict[str, Any]:
     return {"thing": str(part.node), "content": part.content, "now": part.now, "detail": part.detail}
 
 
@@ -211,7 +211,7 @@ def _line(found: Found) -> str:
     return f"{name}: {last.what} {last.why}{way}"
 
 
-def _drift(name: str, parts: Sequence[Part]) -> str:
+def _drift(name: str, parts: Sequence[VersionPart]) -> str:
     moved = [part for part in parts if part.now not in ("same", "unknown")]
     unknown = [part for part in parts if part.now == "unknown"]
     if not moved:

@@ -41,7 +41,7 @@ DRAWN_TITLES = {"policy": "mixed", "count": 1024}
 """What `softmax` heads rank against where the catalogue is larger than the definition wants every title for."""
 
 
-class FeatureSource(Protocol):
+class TrainingFeatureSource(Protocol):
     """What is read of `playbill.features.FeatureDoor`."""
 
     def schema(self, service: str) -> Any:
@@ -58,7 +58,7 @@ def build_training_set(
     tables: LogTables,
     resolved: ResolvedModel,
     split: Split,
-    features: FeatureSource,
+    features: TrainingFeatureSource,
     clock: Clock,
     *,
     weights: ExampleWeights | None = None,
@@ -129,7 +129,7 @@ def _windows(examples: Examples, resolved: ResolvedModel) -> Windows:
 
 
 def _snapshots(
-    features: FeatureSource, hours: int, schema: ServiceSchema, event_at: pl.Series, title_ids: tuple[str, ...]
+    features: TrainingFeatureSource, hours: int, schema: ServiceSchema, event_at: pl.Series, title_ids: tuple[str, ...]
 ) -> tuple[Any, Ints64, Ints64]:
     """Return title features at every moment the rows need, which one each row reads, and the moments."""
     columns = sum(column.entity == "title" and column.kind == "numeric" for column in schema.columns)

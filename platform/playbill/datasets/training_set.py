@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from playbill.arrays import AnyInts, Floats32, Ints64
 from playbill.datasets.arrays import TitleArrays
 from playbill.datasets.availability import States
-from playbill.datasets.batching.batches import Assembler, Batch, Learnt, QueryPool, Shared, Task, draw_chances
+from playbill.datasets.batching.batches import Assembler, Batch, DrawnNegatives, Learnt, QueryPool, Task, draw_chances
 from playbill.datasets.batching.windows import EpochPlan, Windows, drawn_windows, plan_epoch
 from playbill.datasets.encoding.context_columns import ContextColumns
 from playbill.datasets.encoding.encoder import Encoder
@@ -117,7 +117,7 @@ class TrainingSet:
             seed = (self.settings.seed, epoch, number)
             chance = draw_chances(seed, len(chosen), width, len(self.settings.tasks))
             mine = slice(rank, None, world)
-            shared = Shared(chance[mine], pool, self._draw(chosen, seed))
+            shared = DrawnNegatives(chance[mine], pool, self._draw(chosen, seed))
             yield self._assembler.batch(self.epoch_windows[chosen[mine]], width, shared)
 
     def rows_read(self, epoch: int) -> Iterator[tuple[Ints64, Ints64]]:

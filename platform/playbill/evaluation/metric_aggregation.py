@@ -38,7 +38,7 @@ class Judging(NamedTuple):
     strict: bool = False  # a slice that cannot be read is an error instead of a note in the report
 
 
-class _Column(NamedTuple):
+class _MetricColumn(NamedTuple):
     values: Floats64
     weights: Floats64
 
@@ -100,16 +100,16 @@ class Judge:
             for place, row in enumerate(rows)
         ]
 
-    def _own(self, name: str, metric: str) -> _Column:
+    def _own(self, name: str, metric: str) -> _MetricColumn:
         found = self.measured[name]
         values = found.values[metric]
-        return _Column(values, found.weights.get(metric, np.ones(values.size)))
+        return _MetricColumn(values, found.weights.get(metric, np.ones(values.size)))
 
-    def _minus(self, baseline: str, metric: str) -> _Column:
+    def _minus(self, baseline: str, metric: str) -> _MetricColumn:
         ours = self._own(self.model, metric)
-        return _Column(ours.values - self.measured[baseline].values[metric], ours.weights)
+        return _MetricColumn(ours.values - self.measured[baseline].values[metric], ours.weights)
 
-    def _judged(self, columns: Mapping[_Key, _Column]) -> tuple[dict[_Key, Interval], dict[_Key, float]]:
+    def _judged(self, columns: Mapping[_Key, _MetricColumn]) -> tuple[dict[_Key, Interval], dict[_Key, float]]:
         if not columns:
             return {}, {}
         intervals, p = self.bootstrap.judged(*_stacked(list(columns.values())))
@@ -123,7 +123,7 @@ class Judge:
         sizes = {group: int(np.unique(self.bootstrap.members[mask]).size) for group, mask in masks.items()}
         found, p = self._judged(
             {
-                (group, *key): _Column(np.where(mask, column.values, np.nan), column.weights)
+                (group, *key): _MetricColumn(np.where(mask, column.values, np.nan), column.weights)
                 for group, mask in masks.items()
                 if sizes[group] >= self.judging.minimum_members
                 for key, column in keyed.items()
@@ -150,7 +150,7 @@ class Judge:
         )
 
 
-def _stacked(columns: Sequence[_Column]) -> tuple[Floats64, Floats64]:
+def _stacked(columns: Sequence[_MetricColumn]) -> tuple[Floats64, Floats64]:
     values = np.stack([column.values for column in columns], axis=1)
     return values, np.stack([column.weights for column in columns], axis=1)
 

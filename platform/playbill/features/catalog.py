@@ -80,7 +80,7 @@ def read_catalog(store: FeatureStore, service: str, workspace: str) -> Catalog:
         if not known:
             raise StateError(f"workspace '{workspace}' has no feature services registered. {advice}") from None
         raise UnknownNameError("feature service", service, known) from None
-    reader = _Reader(store)
+    reader = _ViewReader(store)
     for projection in found.feature_view_projections:
         reader.read(projection.name)
     if reader.missing:
@@ -89,7 +89,7 @@ def read_catalog(store: FeatureStore, service: str, workspace: str) -> Catalog:
     return _checked(service, found.feature_view_projections, reader)
 
 
-class _Reader:
+class _ViewReader:
     """Collects views by name, following on-demand views to what they read."""
 
     def __init__(self, store: FeatureStore) -> None:
@@ -132,7 +132,7 @@ def _derived_entity(sources: list[FeatureEntity | None]) -> FeatureEntity | None
     return "title" if "title" in sources else "request"
 
 
-def _checked(service: str, projections: list[FeatureViewProjection], reader: _Reader) -> Catalog:
+def _checked(service: str, projections: list[FeatureViewProjection], reader: _ViewReader) -> Catalog:
     entities = reader.entities()
     columns, problems = [], []
     for projection in projections:
@@ -178,7 +178,7 @@ def value_type(field: Field) -> str:
     return str(field.dtype.to_value_type().name)
 
 
-def _version(columns: list[FeatureColumn], reader: _Reader) -> str:
+def _version(columns: list[FeatureColumn], reader: _ViewReader) -> str:
     """Hash what decides the values: not descriptions, tags or times of registration."""
     views = {name: stored_definition(view) for name, view in reader.views.items()}
     derived = {name: derived_definition(view) for name, view in reader.on_demand.items()}

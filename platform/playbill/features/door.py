@@ -19,11 +19,11 @@ from playbill.features.reading_plan import PlainReader, ServiceNote, read_note, 
 from playbill.features.reports import (
     ApplyReport,
     FeatureProvenance,
+    FeaturePushReport,
     LeakReport,
     MaterializeReport,
     OnlineFeatures,
     ParityReport,
-    PushReport,
     ServiceSchema,
     TitleSnapshots,
 )
@@ -80,7 +80,7 @@ class FeatureDoor:
         write_notes(self.workspace, self._notes)
         return report
 
-    def push(self, member_ids: Sequence[str], at: datetime | None = None) -> PushReport:
+    def push(self, member_ids: Sequence[str], at: datetime | None = None) -> FeaturePushReport:
         """Encode some members anew, with their events in the journal, and write their values to the online store.
 
         Events before `at` count (default: the workspace's clock). Values that are newer already stay.

@@ -94,13 +94,15 @@ def leaks_of(view: ViewValues, outcomes: Outcomes) -> ViewLeaks:
     stamps = values[_STAMP].cast(pl.Datetime("us", "UTC"))
     found = stamps.drop_nulls().len()
     exact = int((stamps == frame[AT]).sum())
-    columns = [_Column(view.name, feature, values[name], stamps, outcomes) for name, feature in view.features.items()]
+    columns = [
+        _LeakColumn(view.name, feature, values[name], stamps, outcomes) for name, feature in view.features.items()
+    ]
     leaks = [leak for column in columns if (leak := next(column.leaks(), None))]
     return ViewLeaks(view.name, tuple(leaks), exact / found if found else 0.0, frame.height)
 
 
 @dataclass(frozen=True)
-class _Column:
+class _LeakColumn:
     """One column at every moment."""
 
     view: str

@@ -22,7 +22,7 @@ from playbill.features.catalog import Catalog
 from playbill.features.feast_door import FeastDoor
 from playbill.features.historical import member_features, request_fields
 from playbill.features.own_views import own_event_views
-from playbill.features.reports import OnlineFeatures, PushReport
+from playbill.features.reports import FeaturePushReport, OnlineFeatures
 from playbill.features.snapshots import REQUEST_AT, alive, empty, is_after, requested_rows, shaped, with_derived
 from playbill.features.views import EVENT_COLUMNS, MEMBER_VIEWS, encode_member
 from playbill.tables import Tables
@@ -93,7 +93,7 @@ def _read(door: FeastDoor, catalog: Catalog, requested: pa.Table, at: datetime) 
     return pa.table(columns), pl.DataFrame(pl.from_arrow(pa.table(times)))
 
 
-def push_members(door: FeastDoor, member_ids: Sequence[str], at: datetime) -> PushReport:
+def push_members(door: FeastDoor, member_ids: Sequence[str], at: datetime) -> FeaturePushReport:
     """Write what holds for some members at a moment, from the log and the journal. See `FeatureDoor.push`."""
     if at.tzinfo is None:
         raise ConfigError(f"push needs a moment with a time zone, got {at.isoformat()}")
@@ -118,4 +118,4 @@ def push_members(door: FeastDoor, member_ids: Sequence[str], at: datetime) -> Pu
         written[name] = rows.height
     members = pl.Series("member_id", member_ids, dtype=pl.String)
     unknown = members.filter(~members.is_in(events.get_column("member_id").unique().to_list()))
-    return PushReport(door.workspace.name, moment, written, tuple(unknown.to_list()))
+    return FeaturePushReport(door.workspace.name, moment, written, tuple(unknown.to_list()))

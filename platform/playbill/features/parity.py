@@ -18,7 +18,7 @@ import polars as pl
 from playbill.errors import DataError, Problem
 from playbill.features.feast_door import FeastDoor
 from playbill.features.historical import known_then, member_features, of_states
-from playbill.features.reports import Cause, Difference, FeatureColumn, ParityReport, ViewParity
+from playbill.features.reports import Cause, FeatureColumn, FeatureDifference, ParityReport, ViewParity
 
 EXAMPLES = 3
 """Differences of a view that are shown."""
@@ -27,7 +27,7 @@ _FUTURE, _LATER, _STALE, _UNEXPLAINED = get_args(Cause)
 
 
 @dataclass(frozen=True)
-class _Compared:
+class _ComparedView:
     """One service's requests."""
 
     columns: Sequence[FeatureColumn]
@@ -74,7 +74,7 @@ def _member_columns(door: FeastDoor, service: str) -> Sequence[FeatureColumn]:
     return door.catalog(service).schema.of("member", "request")
 
 
-def _compare(door: FeastDoor, service: str, requests: pl.DataFrame) -> _Compared:
+def _compare(door: FeastDoor, service: str, requests: pl.DataFrame) -> _ComparedView:
     catalog, columns = door.catalog(service), _member_columns(door, service)
     views = [name for name in catalog.plain("member", "request") if name in catalog.views]
     facts = read_facts(requests, columns, views)
@@ -84,7 +84,7 @@ def _compare(door: FeastDoor, service: str, requests: pl.DataFrame) -> _Compared
         [(facts.served[c.name].ne_missing(regenerated[c.name]) & facts.present[c.name]).alias(c.name) for c in columns]
     )
     any_differs = differs.select(pl.any_horizontal(pl.all())).to_series()
-    return _Compared(
+    return _ComparedView(
         columns=columns,
         present=facts.present,
         different=facts.rows.filter(any_differs),
@@ -121,7 +121,7 @@ def _causes(
     )
 
 
-def _views(parts: Sequence[_Compared]) -> Iterator[ViewParity]:
+def _views(parts: Sequence[_ComparedView]) -> Iterator[ViewParity]:
     for view in dict.fromkeys(column.view for part in parts for column in part.columns):
         requested = [(part, column) for part in parts for column in part.columns if column.view == view]
         causes: Counter[Cause] = Counter()
@@ -137,7 +137,7 @@ def _views(parts: Sequence[_Compared]) -> Iterator[ViewParity]:
         )
 
 
-def _examples(part: _Compared, column: FeatureColumn) -> Iterator[Difference]:
+def _examples(part: _ComparedView, column: FeatureColumn) -> Iterator[FeatureDifference]:
     rows = part.different.select(
         "request_id",
         "member_id",
@@ -147,7 +147,7 @@ def _examples(part: _Compared, column: FeatureColumn) -> Iterator[Difference]:
         part.causes[column.name].alias("cause"),
     )
     for row in rows.drop_nulls("cause").head(EXAMPLES).iter_rows(named=True):
-        yield Difference(view=column.view, feature=column.feature, **row)
+        yield FeatureDifference(view=column.view, feature=column.feature, **row)
 
 
 @dataclass(frozen=True, slots=True)

@@ -170,7 +170,7 @@ def other_files(then: Mapping[str, Sequence[str]], now: Mapping[str, Sequence[st
 
 
 @dataclass(frozen=True, slots=True)
-class PushReport:
+class FeaturePushReport:
     """What was written to the online store for some members, and the moment up to which their events count."""
 
     project: str
@@ -192,7 +192,7 @@ neither; the code that computes the values has changed, or a store is damaged.
 
 
 @dataclass(frozen=True, slots=True)
-class Difference:
+class FeatureDifference:
     """One value that was served and is not the regenerated one."""
 
     request_id: str
@@ -214,7 +214,7 @@ class ViewParity:
     different: int
     causes: Mapping[Cause, int]
     """How many of the different values have which cause."""
-    examples: tuple[Difference, ...]
+    examples: tuple[FeatureDifference, ...]
     """The first differences, by time."""
 
     @property

@@ -22,7 +22,7 @@ ORDER = ("member_id", "seq", "event_at")
 
 
 @dataclass(frozen=True)
-class Groups:
+class EventGroups:
     """A partition of n events that keeps their order within each group."""
 
     order: Ints64
@@ -42,7 +42,7 @@ class Groups:
         return found
 
     @classmethod
-    def of(cls, *codes: Ints64) -> Groups:
+    def of(cls, *codes: Ints64) -> EventGroups:
         """Group n events by several codes of at least -1."""
         key = codes[0]
         for code in codes[1:]:
@@ -73,7 +73,7 @@ class Block:
     as_of_us: int
     """What is known, microseconds since 1970."""
     _codes: dict[str, Ints64] = field(default_factory=dict)
-    _groups: dict[tuple[str, ...], Groups] = field(default_factory=dict)
+    _groups: dict[tuple[str, ...], EventGroups] = field(default_factory=dict)
     _actions: dict[str, Bools] = field(default_factory=dict)
 
     def __len__(self) -> int:
@@ -110,10 +110,10 @@ class Block:
         """Return which of n events have a value of a column."""
         return self.frame[column].is_not_null().to_numpy()
 
-    def groups(self, *columns: str) -> Groups:
+    def groups(self, *columns: str) -> EventGroups:
         """Return the events of each member grouped by columns of text; null is a group of its own."""
         if columns not in self._groups:
-            self._groups[columns] = Groups.of(self.member, *(self.codes(name) for name in columns))
+            self._groups[columns] = EventGroups.of(self.member, *(self.codes(name) for name in columns))
         return self._groups[columns]
 
     def codes(self, column: str) -> Ints64:
@@ -144,7 +144,7 @@ class Spans:
     """[a] place in `counted` after the last one within the window."""
 
 
-def spans(block: Block, groups: Groups, counted: Bools, window: timedelta, requested: Ints64) -> Spans:
+def spans(block: Block, groups: EventGroups, counted: Bools, window: timedelta, requested: Ints64) -> Spans:
     """Find the counted [n] events within a window after each of a requested ones [a, rising], in their groups."""
     inside = counted[groups.order]
     total: Ints64 = np.cumsum(inside)

@@ -10,11 +10,11 @@ import polars as pl
 from playbill.definitions.specs import LabelSpec
 from playbill.definitions.specs.base import format_duration
 from playbill.definitions.specs.where import (
-    Comparison,
     Either,
     Every,
     Expression,
     Membership,
+    WhereComparison,
     column_names,
     parse_where,
 )
@@ -131,7 +131,7 @@ def _actions(label: LabelSpec) -> list[tuple[str, ...]]:
 def _canvases(where: Expression) -> set[str]:
     """Return the canvases that a condition asks for, where it does."""
     match where:
-        case Comparison("canvas", "=", str(value)):
+        case WhereComparison("canvas", "=", str(value)):
             return {value}
         case Membership("canvas", values, False):
             return {str(value) for value in values}

@@ -12,7 +12,7 @@ import polars as pl
 
 from playbill.arrays import Bools, Floats64, Ints64
 from playbill.errors import StateError
-from playbill.labels.blocks import Block, Groups
+from playbill.labels.blocks import Block, EventGroups
 
 EVERYWHERE = "*"
 POPULARITY = "popularity_percentile_of_title"
@@ -99,7 +99,7 @@ def _prior_of_rarest_genre(block: Block, requested: Bools, tables: _Tables) -> p
         return pl.Series(np.zeros(len(block), np.int64)).clear(len(block))
     event = entries["event"].to_numpy().astype(np.int64)
     genre = entries["genre"].to_numpy().astype(np.int64)
-    prior = Groups.of(block.member[event], genre).before(block.is_action("play")[event])
+    prior = EventGroups.of(block.member[event], genre).before(block.is_action("play")[event])
     starts = np.nonzero(np.r_[True, event[1:] != event[:-1]])[0]
     rarest = np.zeros(len(block), np.int64)
     known = np.zeros(len(block), np.bool_)

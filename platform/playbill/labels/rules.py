@@ -17,12 +17,12 @@ from playbill.definitions.specs import LabelSpec, parse_where
 from playbill.definitions.specs.label import EventRule
 from playbill.definitions.specs.where import (
     ColumnName,
-    Comparison,
     Either,
     Every,
     Expression,
     Membership,
     Not,
+    WhereComparison,
     column_names,
 )
 from playbill.labels.blocks import Block, spans
@@ -197,7 +197,7 @@ def compile_where(expression: Expression, schema: pl.Schema, names: Mapping[str,
         return _where_column(called.get(name, name), schema)
 
     match expression:
-        case Comparison(name, operator, value):
+        case WhereComparison(name, operator, value):
             other = column(value.name) if isinstance(value, ColumnName) else pl.lit(value)
             compared: pl.Expr = _OPERATORS[operator](column(name), other)
             return compared

@@ -146,7 +146,7 @@ class Head(nn.Module):
         return bias_N
 
 
-class Shared(nn.Module):
+class SharedState(nn.Module):
     """Every head reads the state itself."""
 
     def __init__(self, dim: int, heads: int, options: SharingOptions) -> None:

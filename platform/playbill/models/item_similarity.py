@@ -82,12 +82,14 @@ class Likeness(nn.Module):
         self.weights.copy_(torch.from_numpy(weights))
         self.strength.fill_(strength)
         self.margin.copy_(torch.from_numpy(margin))
-        compared = _Compared.of(margin, titles, np.random.default_rng(seed))
+        compared = _ComparedTitles.of(margin, titles, np.random.default_rng(seed))
         known = np.flatnonzero(margin)
         for start in range(0, len(known), SOURCES_AT_ONCE):
             self._keep(known[start : start + SOURCES_AT_ONCE], counts, titles, compared)
 
-    def _keep(self, sources: Ints64, counts: sparse.csr_matrix, titles: TitleLikeness, compared: _Compared) -> None:
+    def _keep(
+        self, sources: Ints64, counts: sparse.csr_matrix, titles: TitleLikeness, compared: _ComparedTitles
+    ) -> None:
         """Keep the neighbours of some titles that their posterior puts first."""
         margin, strength, own = self.margin.numpy().astype(np.float64), float(self.strength), counts[sources]
         sizes, column, played = np.diff(own.indptr).astype(np.int64), own.indices.astype(np.int64), own.data
@@ -139,7 +141,7 @@ class Likeness(nn.Module):
 
 
 @dataclass(frozen=True)
-class _Compared:
+class _ComparedTitles:
     """The C titles that each title is compared with, to know what chance would bring it together with in all.
 
     Attributes:
@@ -153,7 +155,7 @@ class _Compared:
     place: Ints64 | None
 
     @classmethod
-    def of(cls, margin: Floats32, titles: TitleLikeness, generator: np.random.Generator) -> _Compared:
+    def of(cls, margin: Floats32, titles: TitleLikeness, generator: np.random.Generator) -> _ComparedTitles:
         exact, known = margin.astype(np.float64), np.flatnonzero(margin)
         if len(known) <= COMPARED:
             place = np.zeros(len(margin), np.int64)

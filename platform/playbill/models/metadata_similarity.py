@@ -26,7 +26,7 @@ Bags: TypeAlias = "sparse.csr_array"
 
 
 @dataclass(frozen=True, slots=True)
-class Groups:
+class MetadataGroups:
     """Titles of the same genres, kind, language and year: so many comparisons are needed, and not as many as titles."""
 
     first: Ints64
@@ -105,7 +105,7 @@ class TitleLikeness:
         return found
 
     @cached_property
-    def groups(self) -> Groups:
+    def groups(self) -> MetadataGroups:
         """The titles by all that is known of them but their texts."""
         genres = self.bags["genres"]
         number: dict[bytes, int] = {}
@@ -115,7 +115,7 @@ class TitleLikeness:
         # The padding row is a group of its own.
         facts = np.stack([np.arange(self.count) > 0, own, *self._facts], axis=1)
         _, first, of = np.unique(facts, axis=0, return_index=True, return_inverse=True)
-        return Groups(first.astype(np.int64), of.ravel().astype(np.int64))
+        return MetadataGroups(first.astype(np.int64), of.ravel().astype(np.int64))
 
     def pairs(self, left: Ints64, right: Ints64) -> Floats32:
         """Compare pairs of titles: [P, F]."""

@@ -28,7 +28,7 @@ from playbill.models.config import HeadConfig, NetworkConfig
 from playbill.models.heads import Head
 from playbill.models.row_tower import FORGET_SHARE, PageHead, RowHead, row_logits
 from playbill.models.scoring_batch import ScoringBatch, chosen_rows, target_logits
-from playbill.models.softmax_loss import Hidden, Moments, Names, binary_loss, softmax_loss
+from playbill.models.softmax_loss import Hidden, MomentFeatures, Names, binary_loss, softmax_loss
 
 
 def row_weights(head: HeadConfig, targets: TargetBatch) -> Tensor:
@@ -77,7 +77,7 @@ def softmax_sum(
         hidden=Hidden(~targets.available, targets.group[chosen]) if targets.available.shape[0] else None,
         moments=None
         if weights_CF is None
-        else Moments(weights_CF, prepared.snapshots.values, scene.context.snapshot[chosen]),
+        else MomentFeatures(weights_CF, prepared.snapshots.values, scene.context.snapshot[chosen]),
         names=names,
     )
 

@@ -38,7 +38,7 @@ class Hidden:
 
 
 @dataclass(frozen=True, slots=True)
-class Moments:
+class MomentFeatures:
     """What the features of titles at the moment of each row add to their scores."""
 
     weights: Tensor  # [P, F] float32, one row for each row of the bias
@@ -81,7 +81,7 @@ def softmax_loss(
     target_N: Tensor,
     weight_N: Tensor,
     hidden: Hidden | None = None,
-    moments: Moments | None = None,
+    moments: MomentFeatures | None = None,
     names: Names | None = None,
 ) -> Tensor:
     """Return the weighted sum of cross-entropies of `q · e + bias + features · weights + typed · name`, float32.

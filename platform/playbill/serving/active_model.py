@@ -33,7 +33,7 @@ HeadLogits = Mapping[str, npt.NDArray[np.floating[Any]]]
 PROFILE_COLUMNS = ("country", "language", "kids_profile")
 
 
-class Scorer(Protocol):
+class RequestScorer(Protocol):
     """Scores every title for every request; safe to share between threads. `ranking.scoring.scorer.Scorer` is one."""
 
     @property
@@ -187,8 +187,8 @@ class ActiveModel:
     model: str
     resolved: ResolvedModel
     snapshot: CatalogSnapshot
-    scorer: Scorer | None = None
-    plain_scorer: Scorer | None = None
+    scorer: RequestScorer | None = None
+    plain_scorer: RequestScorer | None = None
     version: int | None = None
     digest: str | None = None
     facts_version: str | None = None

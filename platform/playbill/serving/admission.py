@@ -97,7 +97,7 @@ class Admission:
         return BusyError(f"the server is busy: {text}", math.ceil(self._seconds), waited_s)
 
 
-class Waiting:
+class RequestQueue:
     """Which requests are worked on, wait, are refused or are answered by a fallback. For one event loop.
 
     Args:

@@ -17,7 +17,7 @@ from pydantic import Field, WithJsonSchema
 from playbill import __version__
 from playbill.errors import ConfigError
 from playbill.features import OnlineStoreState
-from playbill.serving.admission import Waiting
+from playbill.serving.admission import RequestQueue
 from playbill.serving.limits import LimitedBody
 from playbill.serving.messages import Message, RecommendRequest, RecommendResponse
 from playbill.serving.pipeline import Recommender
@@ -128,7 +128,7 @@ def create_app(services: Services) -> FastAPI:
     """Build the server."""
     app = FastAPI(title="Playbill", version=__version__, lifespan=_lifespan(services))
     limits = services.limits
-    app.state.services, app.state.waiting = services, Waiting(services.recommender, limits)
+    app.state.services, app.state.waiting = services, RequestQueue(services.recommender, limits)
     refused = refusals(404, *ALWAYS)
     app.post("/v1/recommend", response_model=RecommendResponse, responses=refused)(recommend)
     app.post("/v1/page", response_model=RecommendResponse, responses=refused)(page)
@@ -147,14 +147,14 @@ def services_of(request: Request) -> Services:
     return services
 
 
-def waiting_of(request: Request) -> Waiting:
+def waiting_of(request: Request) -> RequestQueue:
     """Return who decides which request is worked on next."""
-    waiting: Waiting = request.app.state.waiting
+    waiting: RequestQueue = request.app.state.waiting
     return waiting
 
 
 Found = Annotated[Services, Depends(services_of)]
-Queue = Annotated[Waiting, Depends(waiting_of)]
+Queue = Annotated[RequestQueue, Depends(waiting_of)]
 
 
 def authorized(services: Found, credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(_BEARER)]) -> None:

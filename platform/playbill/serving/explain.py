@@ -16,7 +16,7 @@ NOTHING = 0.005
 """A head whose part differs by less from that of the titles shown neither raises nor lowers a title."""
 
 
-class Part(Message):
+class ScorePart(Message):
     """What one head, or one term beside the heads, adds to a title's score in one list."""
 
     name: str
@@ -34,7 +34,7 @@ class Part(Message):
         return float(np.sign(self.against_shown)) if abs(self.against_shown) >= NOTHING else 0.0
 
 
-class Place(Message):
+class ListPlace(Message):
     """A canvas's own list, or a row, and one title."""
 
     name: str
@@ -45,7 +45,7 @@ class Place(Message):
     """Where it is in the list, from 0; null when it is not there."""
     ranked_by: str
     """`blend`, or the name of the policy that ranks the list."""
-    parts: tuple[Part, ...] = ()
+    parts: tuple[ScorePart, ...] = ()
     """Of the blend, the one that moves the title most first; empty where a policy ranks or a rule excludes it."""
 
     @property
@@ -81,7 +81,7 @@ class Explanation(Message):
     """The moment it was asked for."""
     policy: str
     """`model`, or the name of the fallback that answered."""
-    places: tuple[Place, ...]
+    places: tuple[ListPlace, ...]
     """The canvas's own list where it has one, then its rows in the order they are written in."""
     notes: tuple[str, ...] = ()
 
@@ -97,7 +97,7 @@ def explain_title(context: RankingContext, title: int) -> Explanation:
     blended = result.scored.blended
     places = []
     if query.spec.target == "title":
-        own = Place(
+        own = ListPlace(
             name=query.spec.name,
             rules=explain(catalogue, query.spec.candidates, query.viewer, title),
             position=_position(result.items.columns, title),
@@ -118,7 +118,7 @@ def explain_title(context: RankingContext, title: int) -> Explanation:
     )
 
 
-def _row(context: RankingContext, plan: RowPlan, shown: Columns | None, title: int) -> Place:
+def _row(context: RankingContext, plan: RowPlan, shown: Columns | None, title: int) -> ListPlace:
     catalogue, query, blended = context.parsed.active.snapshot.catalogue, context.query, context.result.scored.blended
     rules = explain(catalogue, plan.spec.candidates, replace(query.viewer, source=plan.source), title)
     if plan.only is not None or plan.genre is not None:
@@ -126,7 +126,7 @@ def _row(context: RankingContext, plan: RowPlan, shown: Columns | None, title: i
         rules["what the row is about"] = bool(about[title])
     rules["the row is shown"] = shown is not None
     by_blend = blended is not None and plan.spec.blend is not None
-    return Place(
+    return ListPlace(
         name=plan.row_id,
         rules=rules,
         position=_position(shown, title),
@@ -135,14 +135,14 @@ def _row(context: RankingContext, plan: RowPlan, shown: Columns | None, title: i
     )
 
 
-def _parts(blended: BlendedLists | None, name: str | None, title: int, shown: Columns | None) -> tuple[Part, ...]:
+def _parts(blended: BlendedLists | None, name: str | None, title: int, shown: Columns | None) -> tuple[ScorePart, ...]:
     """Compare the parts of a title's score with those of the titles shown; nothing where it is no candidate."""
     scored = None if blended is None or shown is None or not len(shown) else blended.of(name, 1)
     if blended is None or shown is None or scored is None or not scored.candidates[title]:
         return ()
     candidates = shown[scored.candidates[shown]]
     parts = [
-        Part(
+        ScorePart(
             name=head,
             weight=weight,
             score=float(values[0]),

@@ -25,7 +25,7 @@ _NOT_STORED = (
 )
 
 
-class FeatureSource(Protocol):
+class OnlineFeatureSource(Protocol):
     """Where a member's features come from; `features.FeatureDoor` is one."""
 
     def served(self, service: str, member_ids: Sequence[str | None], at: datetime) -> OnlineFeatures:
@@ -41,7 +41,7 @@ class FactReader:
         features: The online features.
     """
 
-    def __init__(self, tables: Tables, features: FeatureSource) -> None:
+    def __init__(self, tables: Tables, features: OnlineFeatureSource) -> None:
         self._tables, self._features = tables, features
 
     def read(self, active: ActiveModel, member_id: str | None, at: datetime, *, past: bool = False) -> MemberState:

@@ -22,7 +22,7 @@ from playbill.ranking.page_builder import AS_WRITTEN, build_page, rank_rows, row
 from playbill.ranking.page_rules import SPARE, PageRules, valued_by
 from playbill.ranking.relevance import is_matched, matches_of_query, matches_of_source
 from playbill.ranking.row_plans import RowPlan, filled_up
-from playbill.serving.active_model import ActiveModel, Scorer
+from playbill.serving.active_model import ActiveModel, RequestScorer
 from playbill.serving.messages import MODEL_POLICY
 from playbill.serving.ranking_context import BlendedLists, ListScores, RankingQuery, RankingResult, ScoredLists
 
@@ -59,7 +59,7 @@ def rank_by_fallback(active: ActiveModel, query: RankingQuery, reason: str) -> R
     return arrange(active, query, score_by_fallback(active, query, reason))
 
 
-def score_by_model(active: ActiveModel, query: RankingQuery, scorer: Scorer) -> ScoredLists:
+def score_by_model(active: ActiveModel, query: RankingQuery, scorer: RequestScorer) -> ScoredLists:
     """Score every list by the model; rows that a policy ranks by that policy, ties by the model."""
     blended = _blend(active, query, scorer)
     main, text, notes = blended.of(None, query.k), query.request.query, []
@@ -137,7 +137,7 @@ class _ModelList(NamedTuple):
     candidates: Mask
 
 
-def _blend(active: ActiveModel, query: RankingQuery, scorer: Scorer) -> BlendedLists:
+def _blend(active: ActiveModel, query: RankingQuery, scorer: RequestScorer) -> BlendedLists:
     """Score the canvas's own list and every row that has a blend, all at once; and plays in every row.
 
     A canvas of rows has no list of its own.
@@ -187,7 +187,7 @@ def _play_lists(active: ActiveModel, query: RankingQuery) -> Iterator[_ModelList
         yield _ModelList(plan.row_id, {page.expected.head: 0.0}, request, nothing)
 
 
-def _page_state(query: RankingQuery, scorer: Scorer) -> PageState | None:
+def _page_state(query: RankingQuery, scorer: RequestScorer) -> PageState | None:
     """Return what heads about rows and pages see of the request, None where nothing reads them."""
     spec = query.spec
     if spec.target != "row" and (query.plans is None or spec.page is None or not spec.page.heads):

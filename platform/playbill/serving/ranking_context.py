@@ -30,7 +30,7 @@ from playbill.ranking.page_rules import SPARE
 from playbill.ranking.page_scores import PageScores
 from playbill.ranking.row_plans import RowPlan
 from playbill.schema import UNKNOWN_COUNTRY
-from playbill.serving.active_model import ActiveCanvas, ActiveModel, Scorer
+from playbill.serving.active_model import ActiveCanvas, ActiveModel, RequestScorer
 from playbill.serving.messages import MODEL_POLICY, ContextValue, RecommendRequest
 
 if TYPE_CHECKING:
@@ -150,7 +150,7 @@ class BlendedLists:
         chances: `row_id` -> [T] logits of a play.
     """
 
-    scorer: Scorer
+    scorer: RequestScorer
     place: Mapping[str | None, int] = field(default_factory=dict)
     blends: Sequence[Mapping[str, float]] = ()
     requests: Sequence[Request] = ()

@@ -87,7 +87,7 @@ class SourceData:
 
 
 @dataclass(frozen=True, slots=True)
-class Written:
+class WriteSummary:
     """What there is to say about an offer once it is written."""
 
     notes: tuple[str, ...]
@@ -98,7 +98,7 @@ class Written:
     """Rows that were left out, by table."""
 
 
-def write_offer(offer: SourceData, writer: Writer, progress: Progress) -> Written:
+def write_offer(offer: SourceData, writer: Writer, progress: Progress) -> WriteSummary:
     """Complete an offer and hand it to a writer."""
     notes = _merge(offer)
     members = offer.members if offer.members is not None else empty_frame("members").select("member_id", "country")
@@ -122,7 +122,7 @@ def write_offer(offer: SourceData, writer: Writer, progress: Progress) -> Writte
     writer.write("availability", _dated_availability(spans, start))
     writer.write("members", _dated_members(members, seen, start))
     set_aside = [rows for cleaner in offer.cleaners if (rows := cleaner.result()) is not None]
-    return Written((*offer.notes, *notes, *observed.notes()), observed, tuple(set_aside))
+    return WriteSummary((*offer.notes, *notes, *observed.notes()), observed, tuple(set_aside))
 
 
 def _merge(offer: SourceData) -> list[str]:

@@ -14,12 +14,12 @@ from playbill.clock import Clock, WallClock
 from playbill.config import Workspace
 from playbill.errors import UnknownNameError
 from playbill.schema import INTERACTIONS, TABLES
-from playbill.sources.pushed_rows import EVENTS, VERSIONED, Moments, Offered, check_offered, read_pushed
+from playbill.sources.pushed_rows import EVENTS, VERSIONED, KnowledgeBounds, Offered, check_offered, read_pushed
 from playbill.sources.ratings import continued
 from playbill.tables import TIMESTAMP, Tables, empty_frame, example_row, polars_schema, workspace_clock
 from playbill.tables.appending import KNOWN_LATER, SortedOut, refuse_changed_types, sort_out
 from playbill.tables.frames import aligned, columns_of
-from playbill.tables.journal import RejectedEvent, Waiting
+from playbill.tables.journal import PendingEvents, RejectedEvent
 from playbill.tables.ordering import with_seq
 from playbill.tables.validation import ProblemLog
 
@@ -159,11 +159,11 @@ def push_files(
     return push_rows(workspace, offered, compact=compact, clock=clock, problems=problems)
 
 
-def _moments(workspace: Workspace, clock: Clock | None) -> Moments:
+def _moments(workspace: Workspace, clock: Clock | None) -> KnowledgeBounds:
     if clock is None and workspace.clock_setting == "data_end":
-        return Moments(Tables(workspace).data_end(), WallClock().now())
+        return KnowledgeBounds(Tables(workspace).data_end(), WallClock().now())
     now = (clock or workspace_clock(workspace)).now()
-    return Moments(now, now)
+    return KnowledgeBounds(now, now)
 
 
 def _after_the_log(tables: Tables, rated: Offered) -> Offered:
@@ -249,7 +249,7 @@ def _write(tables: Tables, fresh: Mapping[str, pl.DataFrame], compact: bool) -> 
     profiles = {table: frame for table, frame in fresh.items() if table != EVENTS and frame.height}
     own_columns = len(events.columns) > len(polars_schema(EVENTS))
     if compact or (own_columns and events.height):
-        waiting = tables.journal.waiting() if compact else Waiting(empty_frame(EVENTS), ())
+        waiting = tables.journal.waiting() if compact else PendingEvents(empty_frame(EVENTS), ())
         live = tables.journal.of_members(members).select(stored.columns)
         placed = with_seq(events, pl.concat([stored, live]))
         together = pl.concat([waiting.events, placed], how="diagonal")

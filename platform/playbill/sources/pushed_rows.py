@@ -42,7 +42,7 @@ class Offered:
 
 
 @dataclass(frozen=True, slots=True)
-class Moments:
+class KnowledgeBounds:
     """The moment rows become known at where they do not say, and the one after which nothing may be."""
 
     now: datetime
@@ -50,7 +50,7 @@ class Moments:
 
 
 def check_offered(
-    tables: Tables, offered: Mapping[str, Offered], moments: Moments, log: ProblemLog
+    tables: Tables, offered: Mapping[str, Offered], moments: KnowledgeBounds, log: ProblemLog
 ) -> dict[str, pl.DataFrame]:
     """Bring rows (table -> what was offered) into canonical shape, with everything filled in but `seq`.
 
@@ -96,7 +96,7 @@ def _note_strangers(
             log.add_rows(table, [mistake])
 
 
-def _filled_profile(tables: Tables, table: str, frame: pl.DataFrame, moments: Moments) -> pl.DataFrame:
+def _filled_profile(tables: Tables, table: str, frame: pl.DataFrame, moments: KnowledgeBounds) -> pl.DataFrame:
     filled = _carried_over(tables, table, frame) if table in VERSIONED else frame
     if table == "members":
         filled = _coalesced(filled, "country", pl.lit(UNKNOWN_COUNTRY))
@@ -107,7 +107,7 @@ def _filled_profile(tables: Tables, table: str, frame: pl.DataFrame, moments: Mo
     return filled
 
 
-def _filled_events(frame: pl.DataFrame, countries: pl.DataFrame, moments: Moments) -> pl.DataFrame:
+def _filled_events(frame: pl.DataFrame, countries: pl.DataFrame, moments: KnowledgeBounds) -> pl.DataFrame:
     filled = _coalesced(frame, "seq", pl.lit(0, dtype=pl.Int64))
     if frame.schema.get("event_at") == TIMESTAMP:
         # Where the clock stands at the end of the data, an event after it is known when it happens.

@@ -14,7 +14,7 @@ from playbill.files import file_digest
 from playbill.schema import TABLES
 from playbill.tables.event_log import ORDER, append_log
 from playbill.tables.frames import aligned, canonical_frame, changed_types, columns_of, log_schema
-from playbill.tables.generations import INTERACTIONS, Manifest, bucket_digests, link_file
+from playbill.tables.generations import INTERACTIONS, GenerationManifest, bucket_digests, link_file
 from playbill.tables.ordering import with_seq
 from playbill.tables.published import Published
 from playbill.tables.validation import ProblemLog, RowMistake, check_frame, example_row
@@ -151,7 +151,7 @@ def refuse_changed_types(table: str, stored: Mapping[str, str], rows: pl.DataFra
 
 def build_appended(
     old: Published, fresh: Mapping[str, pl.DataFrame], building: Path, vocabularies: VocabularyFolder
-) -> Manifest:
+) -> GenerationManifest:
     """Build a generation of an old one and new canonical rows, sharing every file that stays; vocabularies grow."""
     files, rows = dict(old.manifest.files), dict(old.manifest.rows)
     for relative in files:

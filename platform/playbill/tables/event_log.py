@@ -19,7 +19,7 @@ import numpy as np
 import polars as pl
 
 from playbill.tables.frames import aligned, scan_files, utc_literal
-from playbill.tables.generations import BY_MEMBER, INTERACTIONS, Manifest, link_file
+from playbill.tables.generations import BY_MEMBER, INTERACTIONS, GenerationManifest, link_file
 
 SLICE_ROWS = 1_000_000
 """Rows held at once while the log is written, unless one day or one member alone has more."""
@@ -71,7 +71,7 @@ def write_day_part(folder: Path, day: date, rows: pl.DataFrame, number: int) -> 
 
 
 def append_log(
-    old: Path, manifest: Manifest, events: pl.DataFrame, folder: Path, schema: pl.Schema
+    old: Path, manifest: GenerationManifest, events: pl.DataFrame, folder: Path, schema: pl.Schema
 ) -> tuple[LogSummary, list[Path]]:
     """Build a new generation's log from an old one plus a few new events, sharing every untouched file.
 

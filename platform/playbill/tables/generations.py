@@ -35,7 +35,7 @@ _FORMAT = 1
 
 
 @dataclass(frozen=True, slots=True)
-class Manifest:
+class GenerationManifest:
     """What a generation holds."""
 
     files: Mapping[str, str]
@@ -66,7 +66,7 @@ class Manifest:
         (folder / MANIFEST).write_text(json.dumps(content, indent=1), encoding="utf-8")
 
     @classmethod
-    def load(cls, folder: Path) -> Manifest:
+    def load(cls, folder: Path) -> GenerationManifest:
         """Read a generation's manifest.
 
         Raises:

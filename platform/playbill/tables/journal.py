@@ -70,7 +70,7 @@ class RejectedEvent:
 
 
 @dataclass(frozen=True, slots=True)
-class Waiting:
+class PendingEvents:
     """What a compaction takes from the journal."""
 
     events: pl.DataFrame
@@ -182,7 +182,7 @@ class Journal:
         self.forget(waiting.events.get_column("event_id"))
         return added
 
-    def waiting(self) -> Waiting:
+    def waiting(self) -> PendingEvents:
         """Return the events to compact, after setting aside those that the tables cannot hold.
 
         What is accepted today can be compacted; a journal may have rows of an earlier version, or of another writer.
@@ -199,7 +199,7 @@ class Journal:
         sound = frame.with_row_index("_row").filter(~pl.col("_row").is_in(list(reasons))).drop("_row")
         ids = frame.get_column("event_id")
         rejected = tuple(RejectedEvent(ids[row], " ".join(reason)) for row, reason in reasons.items())
-        return Waiting(sound.sort("member_id", "event_at", "seq", maintain_order=True), rejected)
+        return PendingEvents(sound.sort("member_id", "event_at", "seq", maintain_order=True), rejected)
 
     def rejected(self) -> int:
         """Return how many events were ever set aside."""

@@ -15,7 +15,7 @@ from playbill.files import content_digest
 from playbill.schema import TABLES
 from playbill.tables.event_log import ORDER, bucket_files, day_files, days_between
 from playbill.tables.frames import columns_of, log_schema, scan_files, scan_table, utc_literal
-from playbill.tables.generations import INTERACTIONS, MANIFEST, Manifest
+from playbill.tables.generations import INTERACTIONS, MANIFEST, GenerationManifest
 
 
 class Published:
@@ -27,7 +27,7 @@ class Published:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.manifest = Manifest.load(folder)
+        self.manifest = GenerationManifest.load(folder)
         self.log_schema = log_schema(INTERACTIONS, self.manifest.columns or self._columns_of_a_file(), folder)
 
     @property

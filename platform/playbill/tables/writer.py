@@ -14,7 +14,7 @@ from playbill.files import file_digest
 from playbill.schema import TABLES, Table
 from playbill.tables.event_log import LogSummary, write_log
 from playbill.tables.frames import changed_types, columns_of, empty_frame, polars_schema, scan_files
-from playbill.tables.generations import INTERACTIONS, Manifest, bucket_digests
+from playbill.tables.generations import INTERACTIONS, GenerationManifest, bucket_digests
 from playbill.tables.validation import ProblemLog, RowMistake, check_frame, example_row
 from playbill.tables.vocabulary import VocabularyFolder
 
@@ -107,7 +107,7 @@ class TableWriter:
         self._log.raise_if_any(_SUBJECT)
         return small
 
-    def finish(self, vocabularies: VocabularyFolder) -> Manifest:
+    def finish(self, vocabularies: VocabularyFolder) -> GenerationManifest:
         """Check the load, write the generation, and grow the vocabularies.
 
         Raises:
@@ -191,10 +191,12 @@ def manifest_of(
     summary: LogSummary,
     columns: Mapping[str, str],
     buckets: Mapping[str, str],
-) -> Manifest:
+) -> GenerationManifest:
     """Put a generation's manifest together; `columns` are the log's, with their types; `buckets` from its folder."""
     counts = {**rows, INTERACTIONS: summary.rows}
-    return Manifest(files, counts, summary.days, summary.bucket_starts, summary.last_event_us, columns, buckets)
+    return GenerationManifest(
+        files, counts, summary.days, summary.bucket_starts, summary.last_event_us, columns, buckets
+    )
 
 
 def vocabulary_values(table: str, frame: pl.DataFrame) -> dict[str, pl.Series]:

@@ -57,7 +57,7 @@ class StoredBatches(BatchSource, Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class WorkerPlace:
     """Which worker this is, and where it computes."""
 
     rank: int = 0

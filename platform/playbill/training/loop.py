@@ -24,7 +24,16 @@ from playbill.models import ContextBatch, HistoryBatch, Network, TargetBatch, Ti
 from playbill.models.batch import Arrays, flat_tensors
 from playbill.models.weights import bfloat16_is_fast, save_tensors
 from playbill.training.checkpoint import Checkpoint, checkpoints, load_checkpoint, save_checkpoint
-from playbill.training.contract import Batch, BatchSource, FitResult, LoopSettings, Place, Progress, Report, Validate
+from playbill.training.contract import (
+    Batch,
+    BatchSource,
+    FitResult,
+    LoopSettings,
+    Progress,
+    Report,
+    Validate,
+    WorkerPlace,
+)
 from playbill.training.optimizer import (
     Average,
     build_optimizer,
@@ -36,7 +45,7 @@ from playbill.training.optimizer import (
 
 ROWS_FROM = 20_000  # titles from which on a step that reads the titles of its batch alone moves their rows alone
 
-__all__ = ["Batch", "BatchSource", "FitResult", "Place", "Progress", "Report", "Validate", "fit"]
+__all__ = ["Batch", "BatchSource", "FitResult", "Progress", "Report", "Validate", "WorkerPlace", "fit"]
 
 
 def fit(
@@ -48,7 +57,7 @@ def fit(
     report: Report | None = None,
     progress: Callable[[Progress], None] | None = None,
     validate: Validate | None = None,
-    place: Place | None = None,
+    place: WorkerPlace | None = None,
 ) -> FitResult:
     """Train `network`, or go on where the newest checkpoint in `folder` stopped.
 
@@ -67,16 +76,16 @@ def fit(
         IntegrityError: The newest checkpoint is damaged.
         StateError: The checkpoint has other settings, there is nothing to train on, or training diverged.
     """
-    return _Run(network, batches, settings, place or Place(), folder, report, progress, validate).fit()
+    return _LoopRun(network, batches, settings, place or WorkerPlace(), folder, report, progress, validate).fit()
 
 
-class _Run:
+class _LoopRun:
     def __init__(
         self,
         network: Network,
         batches: BatchSource,
         settings: LoopSettings,
-        place: Place,
+        place: WorkerPlace,
         folder: Path | None,
         report: Report | None,
         progress: Callable[[Progress], None] | None,
@@ -334,7 +343,7 @@ def reproducible(device: torch.device) -> Iterator[None]:
         memory.fill_uninitialized_memory = filled
 
 
-def distributed(network: Network, place: Place) -> nn.Module:
+def distributed(network: Network, place: WorkerPlace) -> nn.Module:
     """Wrap the network so that workers average their gradients; one worker needs no wrapping.
 
     A head without a labelled row in a batch gets no gradient there, hence `find_unused_parameters`.

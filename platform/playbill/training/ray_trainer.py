@@ -36,7 +36,7 @@ from playbill.models import Network, NetworkConfig
 from playbill.models.weights import load_network, save_weights
 from playbill.ray_cluster import START_TIMEOUT_S, connected
 from playbill.training.checkpoint import adopt_checkpoint, checkpoints, load_checkpoint
-from playbill.training.contract import FitResult, LoopSettings, Place, Report, StoredBatches, Validate
+from playbill.training.contract import FitResult, LoopSettings, Report, StoredBatches, Validate, WorkerPlace
 from playbill.training.loop import fit
 from playbill.training.storage import Storage
 
@@ -161,7 +161,7 @@ def train_worker(config: dict[str, Any]) -> None:
     """Run the loop on one worker. Called by Ray, in a folder of the run's that workers of one node share."""
     torch.set_num_threads(max(1, config["threads"]))
     context = ray.train.get_context()
-    place = Place(context.get_world_rank(), context.get_world_size(), ray.train.torch.get_device())
+    place = WorkerPlace(context.get_world_rank(), context.get_world_size(), ray.train.torch.get_device())
     storage: Storage = config["storage"]
     inputs = storage.fetch(INPUT, Path.cwd() / f"{INPUT}-{config['token']}")
     network = load_network(NetworkConfig.from_json(config["network"]), inputs / START)

@@ -35,7 +35,7 @@ from playbill.tables import Tables, workspace_clock
 from playbill.training.build import build_network, loop_settings, network_config
 from playbill.training.contract import LoopSettings
 from playbill.training.example_weights import example_weights
-from playbill.training.loop import FitResult, Place, Progress, fit
+from playbill.training.loop import FitResult, Progress, WorkerPlace, fit
 from playbill.training.options import TrainOptions
 from playbill.training.recording import (
     about_version,
@@ -104,11 +104,11 @@ def train(
         IntegrityError: The run's newest checkpoint is damaged.
         ServiceError: MLflow, Feast's store or the cluster cannot be reached.
     """
-    return _Run.prepare(workspace, model, options or TrainOptions(), watcher or Silent()).execute()
+    return _TrainingRun.prepare(workspace, model, options or TrainOptions(), watcher or Silent()).execute()
 
 
 @dataclass
-class _Run:
+class _TrainingRun:
     """One run under way. Everything that can be checked before long work was checked by `prepare`."""
 
     workspace: Workspace
@@ -128,7 +128,9 @@ class _Run:
     snapshots: KeptSnapshots = field(default_factory=KeptSnapshots)
 
     @classmethod
-    def prepare(cls, workspace: Workspace, model: str, options: TrainOptions, watcher: ProgressListener) -> _Run:
+    def prepare(
+        cls, workspace: Workspace, model: str, options: TrainOptions, watcher: ProgressListener
+    ) -> _TrainingRun:
         """Check definitions, data, features and MLflow, and name the run."""
         begun = time.perf_counter()
         watcher.stage("check definitions, data and services")
@@ -277,7 +279,11 @@ class _Run:
             )
         if training.threads:
             torch.set_num_threads(training.threads)
-        place = Place(device=torch.device("cuda")) if gpu is not False and torch.cuda.is_available() else Place()
+        place = (
+            WorkerPlace(device=torch.device("cuda"))
+            if gpu is not False and torch.cuda.is_available()
+            else WorkerPlace()
+        )
         return fit(network, data, self.settings, folder=folder, report=report, progress=self._progress, place=place)
 
     def _storage(self) -> str | None:

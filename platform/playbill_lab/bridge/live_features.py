@@ -15,7 +15,7 @@ from typing import Any, ClassVar, Protocol
 import numpy as np
 import polars as pl
 
-from playbill.datasets.build import FeatureSource
+from playbill.datasets.build import TrainingFeatureSource
 from playbill.errors import Problem, ProblemsError
 from playbill.features.axis import Span
 from playbill.features.catalog import Catalog
@@ -31,7 +31,7 @@ NO_FEATURES = "none"
 """Feature service of a model that reads its members' histories and its titles' metadata, and nothing else."""
 
 
-class SimulationFeatures(FeatureSource, Protocol):
+class SimulationFeatures(TrainingFeatureSource, Protocol):
     """What building a training set and scoring in a running simulation read of features."""
 
     @property

@@ -15,7 +15,14 @@ from playbill.datasets import Request
 from playbill.errors import ConfigError
 from playbill.evaluation.baselines import sasrec as sasrec_module
 from playbill.evaluation.baselines.sasrec import SasRec, SasRecOptions, sequences_of
-from playbill.evaluation.baselines.sasrec_network import Negatives, Network, Sequences, batches, binary_loss, full_loss
+from playbill.evaluation.baselines.sasrec_network import (
+    Negatives,
+    SasRecNetwork,
+    Sequences,
+    batches,
+    binary_loss,
+    full_loss,
+)
 from playbill.evaluation.cases.event_log import TitleOrder
 
 CYCLE = TitleOrder(tuple("abcdefgh"))
@@ -79,7 +86,7 @@ def test_the_same_seed_gives_the_same_network_and_leaves_torch_alone():
 
 def test_the_network_equals_the_papers_equations_place_by_place():
     torch.manual_seed(0)
-    network = Network(5, 4, 3, 1, 0.0).eval()
+    network = SasRecNetwork(5, 4, 3, 1, 0.0).eval()
     titles, (block,) = [3, 1, 4], network.blocks
 
     def norm(x, layer):
@@ -100,7 +107,7 @@ def test_the_network_equals_the_papers_equations_place_by_place():
 
 def test_the_loss_is_one_negative_per_place_and_blind_to_padding():
     torch.manual_seed(0)
-    network = Network(6, 4, 4, 1, 0.0).eval()
+    network = SasRecNetwork(6, 4, 4, 1, 0.0).eval()
     padded = np.array([[2, 3, 5, 1], [4, 1, 0, 0]])
     negatives = np.array([[0, 4, 0], [2, 5, 5]])
     found = binary_loss(network, padded, np.array([4, 2]), negatives)
@@ -116,7 +123,7 @@ def test_the_loss_is_one_negative_per_place_and_blind_to_padding():
 
 def test_the_full_loss_is_the_mean_cross_entropy_among_all_titles_and_blind_to_padding():
     torch.manual_seed(0)
-    network = Network(6, 4, 4, 1, 0.0).eval()
+    network = SasRecNetwork(6, 4, 4, 1, 0.0).eval()
     padded, counts = np.array([[2, 3, 5, 1], [4, 1, 0, 0]]), np.array([4, 2])
     states = network(torch.tensor(padded[:, :-1]), torch.tensor(counts - 1))
     logits = torch.cat([states[0], states[1, :1]]) @ network.titles.weight.T
@@ -133,7 +140,7 @@ def test_places_of_short_histories_count_as_much_as_those_of_long_ones():
     # 1 + 1 + 6 places that a title follows, in two batches; of a history of ten the newest seven are read.
     assert sasrec_module.usual_places(known.lengths, options) == 4
     torch.manual_seed(0)
-    network = Network(7, 6, 4, 1, 0.0, plus=True).eval()
+    network = SasRecNetwork(7, 6, 4, 1, 0.0, plus=True).eval()
     both = known.newest(np.array([0, 1]), 7), known.newest(np.array([2]), 7)
     short, long = (full_loss(network, *batch, places=4) for batch in both)
     padded, counts = known.newest(np.array([0, 1, 2]), 7)
@@ -144,7 +151,7 @@ def test_places_of_short_histories_count_as_much_as_those_of_long_ones():
 def test_sasrec_plus_counts_places_from_the_oldest_title_and_starts_small():
     for plus, place in ((True, 0), (False, 2)):
         torch.manual_seed(0)
-        network = Network(40, 6, 64, 1, 0.0, plus=plus).eval()
+        network = SasRecNetwork(40, 6, 64, 1, 0.0, plus=plus).eval()
         weights = [each.detach() for each in network.parameters() if each.ndim == 2]
         assert (max(float(each.std()) for each in weights) < 0.03) is plus
         titles, lengths = torch.tensor([[3, 4, 5]]), torch.tensor([3])

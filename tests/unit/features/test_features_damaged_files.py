@@ -13,7 +13,7 @@ from playbill.errors import DataError, IntegrityError
 from playbill.features.labels import STATE
 from playbill.features.view_folder import ViewFolder, ViewState
 from playbill.tables import TIMESTAMP, Tables
-from playbill.tables.generations import Manifest
+from playbill.tables.generations import GenerationManifest
 from playbill_feast.errors import StoreDataError
 from playbill_feast.offline.parquet_files import files_digest, parts_of, scan_parts
 
@@ -157,4 +157,4 @@ def test_a_flipped_digit_of_the_manifest_is_noticed(tables):
     path = tables.published().folder / "manifest.json"
     path.write_text(path.read_text().replace('"interactions": 200', '"interactions": 300'))
     with pytest.raises(IntegrityError, match="is not what was written"):
-        Manifest.load(path.parent)
+        GenerationManifest.load(path.parent)

@@ -8,11 +8,11 @@ import pytest
 
 from playbill.definitions.specs.where import (
     ColumnName,
-    Comparison,
     Either,
     Every,
     Membership,
     Not,
+    WhereComparison,
     WhereError,
     column_names,
     columns,
@@ -27,14 +27,16 @@ def test_every_column_of_the_log_and_every_derived_one_can_be_named() -> None:
 
 @pytest.mark.parametrize("operator", ["=", "!=", "<", "<=", ">", ">="])
 def test_comparisons_read_numbers_and_texts(operator: str) -> None:
-    assert parse_where(f"progress {operator} -1.5e-1") == Comparison("progress", operator, -0.15)  # type: ignore[arg-type]
-    assert parse_where(f"device {operator} 'tv'") == Comparison("device", operator, "tv")  # type: ignore[arg-type]
+    assert parse_where(f"progress {operator} -1.5e-1") == WhereComparison("progress", operator, -0.15)  # type: ignore[arg-type]
+    assert parse_where(f"device {operator} 'tv'") == WhereComparison("device", operator, "tv")  # type: ignore[arg-type]
 
 
 def test_and_binds_before_or_and_not_before_and() -> None:
     read = parse_where('not position = 1 and progress > 0.5 or device = "tv"')
-    tv = Comparison("device", "=", "tv")
-    assert read == Either((Every((Not(Comparison("position", "=", 1)), Comparison("progress", ">", 0.5))), tv))
+    tv = WhereComparison("device", "=", "tv")
+    assert read == Either(
+        (Every((Not(WhereComparison("position", "=", 1)), WhereComparison("progress", ">", 0.5))), tv)
+    )
 
 
 def test_parentheses_group() -> None:
@@ -50,13 +52,13 @@ def test_lists_and_their_opposite() -> None:
 
 def test_two_columns_can_be_compared() -> None:
     read = parse_where("duration_s > position")
-    assert read == Comparison("duration_s", ">", ColumnName("position"))
+    assert read == WhereComparison("duration_s", ">", ColumnName("position"))
     assert column_names(read) == {"duration_s", "position"}
 
 
 def test_moments_are_texts_with_a_zone() -> None:
     read = parse_where("event_at >= '1998-01-01T00:00:00Z'")
-    assert isinstance(read, Comparison)
+    assert isinstance(read, WhereComparison)
     with pytest.raises(WhereError, match="no time zone"):
         parse_where("event_at >= '1998-01-01'")
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from playbill.definitions.specs import ResolvedModel, prune_heads
 from playbill.definitions.zoo import load_zoo
 from playbill.definitions.zoo.feature_definitions import read_feature_repo
-from playbill.definitions.zoo.impact import KINDS, Graph, Node, graph_of
+from playbill.definitions.zoo.impact import KINDS, Graph, ImpactNode, graph_of
 from playbill.definitions.zoo.versions import VersionRecord, add_version, parts_of
 from playbill.errors import UnknownNameError
 
@@ -106,7 +106,7 @@ def test_a_label_reaches_all_that_learns_counts_or_is_judged_by_it(graph):
         "model:every:1",
         "ensemble:all:1",
     ]
-    way = found[Node("row", "like", 1)]
+    way = found[ImpactNode("row", "like", 1)]
     assert [(str(edge.what), edge.why) for edge in way] == [
         ("head:every.up:1", "learns it"),
         ("row:like:1", "blends it with weight 1"),
@@ -169,7 +169,7 @@ def test_the_reverse_goes_as_far(graph):
 
 def test_a_way_that_goes_on_is_not_hidden_by_a_shorter_one_that_ends():
     graph = Graph()
-    low, canvas, row, page = (Node(kind, kind) for kind in ("label", "canvas", "row", "page"))
+    low, canvas, row, page = (ImpactNode(kind, kind) for kind in ("label", "canvas", "row", "page"))
     graph.depends(page, canvas, "is its page", ends=True)
     graph.depends(page, row, "shows it")
     graph.depends(row, canvas, "needs it")
@@ -196,7 +196,7 @@ def test_edges_upwards_are_refused_so_the_graph_has_no_circle(pairs):
     graph = Graph()
     for what, on in pairs:
         try:
-            graph.depends(Node(what, "a"), Node(on, "b" if what == on else "a"), "x")
+            graph.depends(ImpactNode(what, "a"), ImpactNode(on, "b" if what == on else "a"), "x")
         except ValueError:
             assert KINDS.index(on) > KINDS.index(what)
     for node in graph.nodes:
@@ -252,8 +252,8 @@ def test_a_version_depends_on_its_record_not_on_definitions_of_today(graph, reco
     assert "feature:profile.age" not in below
     assert "version:every:3" in dependents(graph, "source:profiles")
     assert "version:every:3" in dependents(graph, "head:every.up")
-    later = Node("label", "later", 1)
-    graph.depends(Node("head", "every.up", 1), later, "learns it")
+    later = ImpactNode("label", "later", 1)
+    graph.depends(ImpactNode("head", "every.up", 1), later, "learns it")
     assert "model:every:1" in names(graph.dependents([later]))
     assert "version:every:3" not in names(graph.dependents([later]))
 

@@ -22,7 +22,7 @@ from playbill.datasets.encoding.context_columns import ContextColumns
 from playbill.datasets.encoding.row_entries import PageRows
 from playbill.datasets.encoding.text import gram_arrays
 from playbill.datasets.encoding.tokens import pad
-from playbill.datasets.examples.negatives import Policy
+from playbill.datasets.examples.negatives import NegativePolicy
 from playbill.datasets.examples.rows import TrainingRows
 
 QUERIES_PER_TITLE, MOST_QUERIES = 16, 64_000
@@ -113,7 +113,7 @@ def draw_chances(seed: tuple[int, int, int], windows: int, width: int, tasks: in
 
 
 @dataclass(frozen=True, slots=True)
-class Shared:
+class DrawnNegatives:
     """What was drawn for a batch, the same for all of its ranks."""
 
     chance: Floats32  # [B, L + 1, draws] uniform draws of this rank's windows
@@ -146,14 +146,14 @@ class Assembler:
         learnt: Learnt,
         softmax: frozenset[str],
         tasks: tuple[Task, ...],
-        policies: Mapping[str, Policy] | None = None,
+        policies: Mapping[str, NegativePolicy] | None = None,
     ) -> None:
         self.tokens, self.rows, self.context = learnt.tokens, learnt.rows, learnt.context
         self.snapshot, self.softmax, self.tasks = learnt.snapshot, softmax, tasks
         self.query_offsets = with_end(learnt.context.query_grams, learnt.context.query_offsets)
         self.targets = TargetAssembler(learnt.rows, learnt.states, learnt.state, softmax, policies or {}, learnt.pages)
 
-    def batch(self, windows: Windows, width: int, shared: Shared) -> Batch:
+    def batch(self, windows: Windows, width: int, shared: DrawnNegatives) -> Batch:
         """Assemble one rank's part of a batch: B windows of width L, and what was drawn for the batch."""
         history = pad(self.tokens, windows.start, windows.length, width)
         rows = self._rows(windows, shared.chance)

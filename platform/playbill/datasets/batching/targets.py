@@ -13,7 +13,7 @@ from playbill.arrays import AnyInts, Bools, Floats32, Ints64
 from playbill.datasets.arrays import NegativeArrays, TargetArrays
 from playbill.datasets.availability import KeptMasks, States
 from playbill.datasets.encoding.row_entries import PageRows
-from playbill.datasets.examples.negatives import Policy, Pool, shown_titles, usable_titles
+from playbill.datasets.examples.negatives import NegativePolicy, Pool, shown_titles, usable_titles
 from playbill.datasets.examples.rows import TrainingRows
 
 
@@ -26,7 +26,7 @@ class TargetAssembler:
         states: States,
         state: AnyInts,
         softmax: frozenset[str],
-        policies: Mapping[str, Policy],
+        policies: Mapping[str, NegativePolicy],
         pages: PageRows | None = None,
     ) -> None:
         self.rows, self.states, self.state = rows, states, state
@@ -99,7 +99,7 @@ class TargetAssembler:
 
     def _negatives(
         self,
-        policy: Policy,
+        policy: NegativePolicy,
         row: Ints64,
         title: Ints64,
         available: Bools,

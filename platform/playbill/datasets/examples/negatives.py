@@ -35,7 +35,7 @@ class Pool:
     frequency: Floats32  # [T] share of each title among the positive rows of the whole training set
 
 
-class Policy(Protocol):
+class NegativePolicy(Protocol):
     """A way to draw negatives. An outside package registers one under `playbill.negatives`."""
 
     shown: int | None  # how many titles shown in the row's own request and not played it adds: 0 is none, None all
@@ -125,15 +125,15 @@ class Mixed:
         return np.concatenate(drawn), np.sum(expected, axis=0, dtype=np.float32)
 
 
-def _part(name: str, count: int, exponent: float) -> Policy:
+def _part(name: str, count: int, exponent: float) -> NegativePolicy:
     spec: type[NegativesOptions] = NEGATIVES[name].load_options() or NegativesOptions
     wanted = {"policy": name, "count": count, "exponent": exponent}
     return make_policy(spec.model_validate({key: wanted[key] for key in wanted if key in spec.model_fields}))
 
 
-def make_policy(options: NegativesOptions) -> Policy:
+def make_policy(options: NegativesOptions) -> NegativePolicy:
     """Return the policy that options name."""
-    made: Policy = NEGATIVES[options.policy].load()(options)
+    made: NegativePolicy = NEGATIVES[options.policy].load()(options)
     return made
 
 

@@ -174,7 +174,7 @@ class StratumRecord(Record):
     weight: float
 
 
-class Manifest(Record):
+class ExportManifest(Record):
     """All of `manifest.json` but its own digest."""
 
     schema_version: Literal[1] = 1
@@ -232,7 +232,7 @@ class Manifest(Record):
         (folder / MANIFEST).write_text(json.dumps(content, indent=1, sort_keys=True) + "\n", encoding="utf-8")
 
     @classmethod
-    def load(cls, folder: Path) -> Manifest:
+    def load(cls, folder: Path) -> ExportManifest:
         """Read what `save` wrote.
 
         Raises:

@@ -9,14 +9,14 @@ from typing import Any
 
 import polars as pl
 
-from playbill.datasets.export.manifest import FileRecord, Inputs, Manifest
+from playbill.datasets.export.manifest import ExportManifest, FileRecord, Inputs
 from playbill.datasets.splits import FOLDS
 from playbill.errors import IntegrityError, UnknownNameError
 from playbill.files import file_digest
 
 
 @dataclass(frozen=True, slots=True)
-class Difference:
+class ExportDifference:
     """One thing that two training sets do not share."""
 
     name: str  # dotted name in the manifest, such as `labels.thumbs_up.version`
@@ -32,7 +32,7 @@ class StoredDataset:
     """A training set on disk. Open it with `open`."""
 
     folder: Path
-    manifest: Manifest
+    manifest: ExportManifest
 
     @classmethod
     def open(cls, folder: Path | str, verify: bool = True) -> StoredDataset:
@@ -45,7 +45,7 @@ class StoredDataset:
             IntegrityError: The manifest or files are not as they were written; every file is named.
         """
         where = Path(folder).resolve()
-        opened = cls(where, Manifest.load(where))
+        opened = cls(where, ExportManifest.load(where))
         if verify:
             opened.verify()
         return opened
@@ -111,7 +111,7 @@ class StoredDataset:
         """Return the entity frame: member_id, title_id, event_at, event_id of every row."""
         return pl.read_parquet(self.folder / self.manifest.entities.path, glob=False, hive_partitioning=False)
 
-    def diff(self, other: StoredDataset) -> tuple[Difference, ...]:
+    def diff(self, other: StoredDataset) -> tuple[ExportDifference, ...]:
         """Return which inputs differ: model, protocol, tables, features, labels, vocabularies, libraries."""
         return differences(self.manifest.inputs, other.manifest.inputs)
 
@@ -120,11 +120,11 @@ class StoredDataset:
         return self.manifest.rows_digest == other.manifest.rows_digest
 
 
-def differences(here: Inputs, there: Inputs) -> tuple[Difference, ...]:
+def differences(here: Inputs, there: Inputs) -> tuple[ExportDifference, ...]:
     """Return the inputs that are not the same, by dotted name."""
     mine, theirs = dict(_flat(here.model_dump(mode="json"))), dict(_flat(there.model_dump(mode="json")))
     return tuple(
-        Difference(name, mine.get(name), theirs.get(name))
+        ExportDifference(name, mine.get(name), theirs.get(name))
         for name in sorted(mine.keys() | theirs.keys())
         if mine.get(name) != theirs.get(name)
     )

@@ -27,8 +27,8 @@ from playbill.clock import Clock
 from playbill.datasets.examples.sampling import ExampleWeights, reward_versions
 from playbill.datasets.export.manifest import (
     MANIFEST,
+    ExportManifest,
     Inputs,
-    Manifest,
     PartRecord,
     RegistryRecord,
     StratumRecord,
@@ -73,7 +73,7 @@ class Exported:
     """A training set that is on disk."""
 
     folder: Path
-    manifest: Manifest
+    manifest: ExportManifest
     written: bool  # false where a sound one from the same inputs was there already and was left
     notes: tuple[str, ...] = ()  # what of the definition was left out, and why
 
@@ -146,7 +146,7 @@ class Export:
             IntegrityError: A held-out row is not later than what is trained on.
         """
         found = existing(folder, self.inputs, overwrite=overwrite)
-        if isinstance(found, Manifest):
+        if isinstance(found, ExportManifest):
             return Exported(folder, found, written=False, notes=self.resolved.notes)
         with building(folder, replace=found is Existing.REPLACED) as beside:
             manifest = self._fill(beside, progress or (lambda *_: None))
@@ -154,7 +154,7 @@ class Export:
             manifest.save(beside)
         return Exported(folder, manifest, written=True, notes=self.resolved.notes)
 
-    def _fill(self, folder: Path, progress: Progress) -> Manifest:
+    def _fill(self, folder: Path, progress: Progress) -> ExportManifest:
         rows, as_of, strata = labelled_rows(
             self.tables, self.resolved, self.schema, self.log, self.split, self.inputs.moment, self.weights
         )
@@ -172,7 +172,7 @@ class Export:
                 numbers[key] += 1
                 done += part.height
         progress(done, rows.height, "")
-        return Manifest(
+        return ExportManifest(
             workspace=self.workspace,
             inputs=self.inputs,
             registry=self.registry,
@@ -254,7 +254,7 @@ class Existing(Enum):
     REPLACED = "replaced"  # a training set that may be overwritten
 
 
-def existing(folder: Path, inputs: Inputs, *, overwrite: bool) -> Manifest | Existing:
+def existing(folder: Path, inputs: Inputs, *, overwrite: bool) -> ExportManifest | Existing:
     """Return the manifest of a sound training set from these inputs, or what is there instead.
 
     Raises:

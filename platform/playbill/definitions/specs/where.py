@@ -102,7 +102,7 @@ Value = Literals | ColumnName
 
 
 @dataclass(frozen=True, slots=True)
-class Comparison:
+class WhereComparison:
     """`column operator value`."""
 
     column: str
@@ -140,7 +140,7 @@ class Either:
     items: tuple[Expression, ...]
 
 
-Expression = Comparison | Membership | Not | Every | Either
+Expression = WhereComparison | Membership | Not | Every | Either
 
 
 def columns() -> dict[str, ValueType]:
@@ -157,7 +157,7 @@ def parse_where(text: str) -> Expression:
         WhereError: It does not follow the grammar, names an unknown column, or compares unlike types.
     """
     try:
-        return _Reader(text).expression(_parser().parse(text))
+        return _WhereReader(text).expression(_parser().parse(text))
     except UnexpectedInput as error:
         raise _syntax_error(text, error) from None
     except RecursionError:
@@ -167,9 +167,9 @@ def parse_where(text: str) -> Expression:
 def column_names(expression: Expression) -> frozenset[str]:
     """Return every column an expression reads."""
     match expression:
-        case Comparison(column, _, ColumnName(other)):
+        case WhereComparison(column, _, ColumnName(other)):
             return frozenset((column, other))
-        case Comparison(column) | Membership(column):
+        case WhereComparison(column) | Membership(column):
             return frozenset((column,))
         case Not(item):
             return column_names(item)
@@ -203,7 +203,7 @@ def _syntax_error(text: str, error: Any) -> WhereError:
     return WhereError(text, position, message, f"Expected {wanted}." if wanted else "")
 
 
-class _Reader:
+class _WhereReader:
     """Turns one parse tree into an expression, checking names and types on the way."""
 
     def __init__(self, text: str) -> None:
@@ -216,7 +216,7 @@ class _Reader:
 
     def _comparison(self, tree: Tree[Token]) -> Expression:
         name, operator, value = tree.children
-        return Comparison(self._column(name), str(operator), self._value(name, value))  # type: ignore[arg-type]
+        return WhereComparison(self._column(name), str(operator), self._value(name, value))  # type: ignore[arg-type]
 
     def _membership(self, tree: Tree[Token]) -> Expression:
         name, *values = tree.children
@@ -275,7 +275,7 @@ class _Reader:
             message = f"column '{column}' holds a {wanted}, but {token} is a {found}"
             raise WhereError(self._text, token.start_pos, message.replace("a text", "text"))
 
-    _rules: dict[str, Callable[[_Reader, Any], Expression]] = {  # noqa: RUF012
+    _rules: dict[str, Callable[[_WhereReader, Any], Expression]] = {  # noqa: RUF012
         "comparison": _comparison,
         "membership": _membership,
         "exclusion": _membership,

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from playbill.definitions.zoo.yaml_tree import Place, problem
+from playbill.definitions.zoo.yaml_tree import SourcePlace, problem
 from playbill.errors import Problem, did_you_mean
 
 STORED = {"FeatureView", "BatchFeatureView", "StreamFeatureView"}
@@ -30,7 +30,7 @@ SHOWN = 12
 
 
 @dataclass(frozen=True, slots=True)
-class Reading:
+class FeatureReading:
     """A view or source that something reads."""
 
     kind: str
@@ -55,7 +55,7 @@ class FeatureDefinition:
     """File and line."""
     columns: tuple[str, ...] = ()
     """Its columns, as far as they are written down."""
-    reads: tuple[Reading, ...] = ()
+    reads: tuple[FeatureReading, ...] = ()
     """Views and sources it is made of."""
     label: str | None = None
     """The label whose values a LabelView holds."""
@@ -135,7 +135,7 @@ def service_problems(folder: Path) -> Iterator[Problem]:
 
 def _service_problems(call: ast.Call, module: _Module, modules: Mapping[str, _Module]) -> Iterator[Problem]:
     for reading, item in _readings(call, module, modules):
-        place = Place(module.place, item.lineno, item.col_offset + 1)
+        place = SourcePlace(module.place, item.lineno, item.col_offset + 1)
         what = item.value if isinstance(item, ast.Subscript) else item
         if reading is not None:
             columns = _columns_of(what, module, modules)
@@ -277,7 +277,7 @@ def _schema(call: ast.Call) -> tuple[str, ...]:
 
 def _readings(
     call: ast.Call, module: _Module, modules: Mapping[str, _Module]
-) -> Iterator[tuple[Reading | None, ast.expr]]:
+) -> Iterator[tuple[FeatureReading | None, ast.expr]]:
     """Return what a call reads, None where that is not known, and where it says so."""
     if _extends(call):
         items = [call.args[0], *(call.args[1:] if keyword(call, "name") else call.args[2:])]
@@ -289,7 +289,7 @@ def _readings(
         if isinstance(item, ast.Subscript):
             columns, what = _columns(item.slice), item.value
         referred = _referred(what, module, modules)
-        yield (None if referred is None else Reading(*referred, columns)), item
+        yield (None if referred is None else FeatureReading(*referred, columns)), item
 
 
 def _columns(node: ast.expr) -> tuple[str, ...] | None:

@@ -18,7 +18,7 @@ from playbill.definitions.zoo.feature_definitions import (
     python_files,
     service_problems,
 )
-from playbill.definitions.zoo.yaml_tree import Place, problem
+from playbill.definitions.zoo.yaml_tree import SourcePlace, problem
 from playbill.errors import Problem
 
 _TAKEN = sys.stdlib_module_names | {
@@ -48,7 +48,7 @@ def scan_feature_repo(folder: Path, problems: list[Problem]) -> FeatureNames:
         shown = f"{folder.name}/{relative.as_posix()}"
         if len(relative.parts) == 1 and path.stem in _TAKEN:
             what = f"a file called {path.name} is silently skipped by Feast, Python has a module of that name"
-            problems.append(problem(Place(shown, 1, 1), (), what, "Rename it."))
+            problems.append(problem(SourcePlace(shown, 1, 1), (), what, "Rename it."))
         tree = _parse(path, shown, problems)
         if tree is None:
             continue
@@ -67,10 +67,10 @@ def _parse(path: Path, shown: str, problems: list[Problem]) -> ast.Module | None
     try:
         return ast.parse(path.read_bytes())
     except SyntaxError as error:
-        place = Place(shown, error.lineno or 1, error.offset or 1)
+        place = SourcePlace(shown, error.lineno or 1, error.offset or 1)
         problems.append(problem(place, (), f"Python syntax: {error.msg}"))
     except (ValueError, OSError) as error:
-        problems.append(problem(Place(shown, 1, 1), (), f"cannot be read: {error}"))
+        problems.append(problem(SourcePlace(shown, 1, 1), (), f"cannot be read: {error}"))
     return None
 
 

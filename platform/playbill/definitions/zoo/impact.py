@@ -54,7 +54,7 @@ KINDS = (
 
 
 @dataclass(frozen=True, slots=True, order=True)
-class Node:
+class ImpactNode:
     """One thing that something may depend on."""
 
     kind: str
@@ -72,9 +72,9 @@ class Node:
 class Edge:
     """`what` depends on `on`."""
 
-    what: Node
+    what: ImpactNode
     """The dependent."""
-    on: Node
+    on: ImpactNode
     """What it depends on."""
     why: str
     """In words, such as `learns it`."""
@@ -86,7 +86,7 @@ class Edge:
 class Found:
     """A node that was reached, and the edges on the way: the shortest one."""
 
-    node: Node
+    node: ImpactNode
     path: tuple[Edge, ...]
 
 
@@ -94,20 +94,20 @@ class Found:
 class Graph:
     """Nodes and edges. Adding one twice changes nothing."""
 
-    nodes: set[Node] = field(default_factory=set)
-    places: dict[Node, str] = field(default_factory=dict)
+    nodes: set[ImpactNode] = field(default_factory=set)
+    places: dict[ImpactNode, str] = field(default_factory=dict)
     """Where a definition is written, file and line."""
-    _below: dict[Node, dict[Node, Edge]] = field(default_factory=lambda: defaultdict(dict))
-    _above: dict[Node, dict[Node, Edge]] = field(default_factory=lambda: defaultdict(dict))
+    _below: dict[ImpactNode, dict[ImpactNode, Edge]] = field(default_factory=lambda: defaultdict(dict))
+    _above: dict[ImpactNode, dict[ImpactNode, Edge]] = field(default_factory=lambda: defaultdict(dict))
 
-    def add(self, node: Node, place: str | None = None) -> Node:
+    def add(self, node: ImpactNode, place: str | None = None) -> ImpactNode:
         """Add a node, and return it."""
         self.nodes.add(node)
         if place is not None:
             self.places[node] = place
         return node
 
-    def depends(self, what: Node, on: Node | None, why: str, *, ends: bool = False) -> None:
+    def depends(self, what: ImpactNode, on: ImpactNode | None, why: str, *, ends: bool = False) -> None:
         """Say that one thing depends on another; None, which stands for what is not known, says nothing.
 
         Raises:
@@ -126,7 +126,7 @@ class Graph:
         """Every edge."""
         return (edge for edges in self._below.values() for edge in edges.values())
 
-    def find(self, requested: str) -> list[Node]:
+    def find(self, requested: str) -> list[ImpactNode]:
         """Return what a text means: `kind:name` is every version of it, `kind:name:2` one, `name` that of any kind.
 
         Raises:
@@ -145,7 +145,7 @@ class Graph:
         versions = {f"{node.name}:{node.version}" for node in own if name.startswith(f"{node.name}:")}
         raise UnknownNameError(kind.replace("_", " "), name, versions or {node.name for node in own})
 
-    def dependents(self, nodes: Iterable[Node]) -> list[Found]:
+    def dependents(self, nodes: Iterable[ImpactNode]) -> list[Found]:
         """Return everything that depends on some nodes, directly or through others, by layer and name."""
 
         def follows(path: tuple[Edge, ...], edge: Edge) -> bool:
@@ -153,7 +153,7 @@ class Graph:
 
         return self._reached(nodes, self._above, follows)
 
-    def dependencies(self, nodes: Iterable[Node]) -> list[Found]:
+    def dependencies(self, nodes: Iterable[ImpactNode]) -> list[Found]:
         """Return everything that some nodes depend on, by layer and name."""
 
         def follows(path: tuple[Edge, ...], edge: Edge) -> bool:
@@ -163,16 +163,16 @@ class Graph:
 
     def _reached(
         self,
-        nodes: Iterable[Node],
-        step: dict[Node, dict[Node, Edge]],
+        nodes: Iterable[ImpactNode],
+        step: dict[ImpactNode, dict[ImpactNode, Edge]],
         follows: Callable[[tuple[Edge, ...], Edge], bool],
     ) -> list[Found]:
         start = {node: () for node in nodes}
         # A node may be reached by a way that ends there and by another that goes on.
-        paths: dict[tuple[Node, bool], tuple[Edge, ...]] = {(node, False): () for node in start}
+        paths: dict[tuple[ImpactNode, bool], tuple[Edge, ...]] = {(node, False): () for node in start}
         waiting = list(paths)
         while waiting:
-            further: list[tuple[Node, bool]] = []
+            further: list[tuple[ImpactNode, bool]] = []
             for state in waiting:
                 for other, edge in sorted(step.get(state[0], {}).items()):
                     next_state = other, state[1] or edge.ends
@@ -180,7 +180,7 @@ class Graph:
                         paths[next_state] = (*paths[state], edge)
                         further.append(next_state)
             waiting = further
-        shortest: dict[Node, tuple[Edge, ...]] = {}
+        shortest: dict[ImpactNode, tuple[Edge, ...]] = {}
         for (node, _), path in sorted(paths.items(), key=lambda item: len(item[1])):
             shortest.setdefault(node, path)
         reached = (Found(node, path) for node, path in shortest.items() if path)
@@ -192,7 +192,7 @@ def _own_heads(way: tuple[Edge, ...]) -> bool:
 
     Nothing is lost by leaving out ways to other models' heads: a model reaches its own without a row in between.
     """
-    model: Node | None = None
+    model: ImpactNode | None = None
     for edge in way:
         if edge.what.kind == "model":
             model = edge.what
@@ -212,7 +212,7 @@ def graph_of(zoo: Zoo, features: FeatureRepo | None = None) -> Graph:
         spec, kind = checked.spec, type(checked.spec).model_fields["kind"].default
         if zoo.mistakes.of(kind, spec.reference):
             continue
-        node = Node(kind.lower(), spec.name, spec.version)
+        node = ImpactNode(kind.lower(), spec.name, spec.version)
         place = place_of(checked, ("name",))
         graph.add(node, f"{place.file}:{place.line}")
         _add(graph, zoo, node, checked)
@@ -220,28 +220,28 @@ def graph_of(zoo: Zoo, features: FeatureRepo | None = None) -> Graph:
 
 
 def _add_features(graph: Graph, definition: FeatureDefinition, zoo: Zoo) -> None:
-    node = graph.add(Node(definition.kind, definition.name), definition.place)
+    node = graph.add(ImpactNode(definition.kind, definition.name), definition.place)
     if definition.kind == "feature_view":
         for column in definition.columns:
-            graph.depends(Node("feature", f"{definition.name}.{column}"), node, "is a column of it")
+            graph.depends(ImpactNode("feature", f"{definition.name}.{column}"), node, "is a column of it")
     if definition.label is not None:
         graph.depends(node, _node(zoo, "Label", definition.label), "holds its published values")
     for reading in definition.reads:
-        read = Node(reading.kind, reading.name)
+        read = ImpactNode(reading.kind, reading.name)
         what = "all its columns" if reading.columns is None else ", ".join(reading.columns)
         reads = {"source": "reads it", "feature_service": "extends it"}.get(reading.kind, f"reads {what}")
         graph.depends(node, read, reads)
         if definition.kind == "feature_service":
             for column in reading.columns or ():
-                graph.depends(node, Node("feature", f"{reading.name}.{column}"), "has it")
+                graph.depends(node, ImpactNode("feature", f"{reading.name}.{column}"), "has it")
 
 
-def _node(zoo: Zoo, kind: str, reference: str) -> Node | None:
+def _node(zoo: Zoo, kind: str, reference: str) -> ImpactNode | None:
     found = zoo.index.find(kind, reference)
-    return None if found is None else Node(kind.lower(), found.spec.name, found.spec.version)
+    return None if found is None else ImpactNode(kind.lower(), found.spec.name, found.spec.version)
 
 
-def _add(graph: Graph, zoo: Zoo, node: Node, checked: Checked) -> None:
+def _add(graph: Graph, zoo: Zoo, node: ImpactNode, checked: Checked) -> None:
     match checked.spec:
         case RewardSpec() as reward:
             for label, term in reward.terms.items():
@@ -251,7 +251,7 @@ def _add(graph: Graph, zoo: Zoo, node: Node, checked: Checked) -> None:
         case CanvasSpec() as canvas:
             graph.depends(node, _node(zoo, "Label", canvas.metric), "is judged by it")
             if canvas.rows_of is None:
-                graph.depends(node, Node("policy", canvas.fallback), "falls back on it")
+                graph.depends(node, ImpactNode("policy", canvas.fallback), "falls back on it")
             else:
                 graph.depends(node, _node(zoo, "Canvas", canvas.rows_of), "ranks its rows")
         case RowSpec() as row:
@@ -265,17 +265,17 @@ def _add(graph: Graph, zoo: Zoo, node: Node, checked: Checked) -> None:
             pass
 
 
-def _add_row(graph: Graph, zoo: Zoo, node: Node, row: RowSpec) -> None:
+def _add_row(graph: Graph, zoo: Zoo, node: ImpactNode, row: RowSpec) -> None:
     graph.depends(node, _node(zoo, "Canvas", row.canvas), "is shown there", ends=True)
     if row.scored_as is not None:
         graph.depends(node, _node(zoo, "Canvas", row.scored_as), "is scored as there", ends=True)
     for policy, why in ((row.policy, "is ranked by it"), (row.fallback, "is filled up by it")):
         if policy is not None:
-            graph.depends(node, Node("policy", policy), why)
+            graph.depends(node, ImpactNode("policy", policy), why)
 
 
-def _add_model(graph: Graph, zoo: Zoo, node: Node, model: ModelSpec) -> None:
-    resolved, service = zoo.model(model.reference), Node("feature_service", model.features)
+def _add_model(graph: Graph, zoo: Zoo, node: ImpactNode, model: ModelSpec) -> None:
+    resolved, service = zoo.model(model.reference), ImpactNode("feature_service", model.features)
     graph.depends(node, service, "reads its features")
     heads = _add_heads(graph, zoo, node, model, service)
     for canvas in map(split_reference, model.canvases):
@@ -284,7 +284,7 @@ def _add_model(graph: Graph, zoo: Zoo, node: Node, model: ModelSpec) -> None:
         if own is not None:
             _blend(graph, own, resolved.canvases[own.name].blend, heads)
     for row in resolved.rows.values():
-        own = Node("row", row.name, row.version)
+        own = ImpactNode("row", row.name, row.version)
         graph.depends(node, own, "fills it")
         _blend(graph, own, row.blend or {}, heads)
     _add_pages(graph, node, resolved, heads)
@@ -295,8 +295,10 @@ def _add_model(graph: Graph, zoo: Zoo, node: Node, model: ModelSpec) -> None:
         graph.depends(node, start, "starts from its weights")
 
 
-def _add_heads(graph: Graph, zoo: Zoo, node: Node, model: ModelSpec, service: Node) -> dict[str, Node]:
-    heads = {name: Node("head", f"{model.name}.{name}", model.version) for name in model.heads}
+def _add_heads(
+    graph: Graph, zoo: Zoo, node: ImpactNode, model: ModelSpec, service: ImpactNode
+) -> dict[str, ImpactNode]:
+    heads = {name: ImpactNode("head", f"{model.name}.{name}", model.version) for name in model.heads}
     for name, spec in model.heads.items():
         graph.depends(node, heads[name], "predicts it")
         graph.depends(heads[name], service, "reads its features")
@@ -307,22 +309,22 @@ def _add_heads(graph: Graph, zoo: Zoo, node: Node, model: ModelSpec, service: No
     return heads
 
 
-def _blend(graph: Graph, node: Node, blend: Mapping[str, float], heads: Mapping[str, Node]) -> None:
+def _blend(graph: Graph, node: ImpactNode, blend: Mapping[str, float], heads: Mapping[str, ImpactNode]) -> None:
     for head, weight in blend.items():
         if head not in TERMS:
             graph.depends(node, heads.get(head), f"blends it with weight {weight:g}")
 
 
-def _add_pages(graph: Graph, node: Node, resolved: ResolvedModel, heads: Mapping[str, Node]) -> None:
+def _add_pages(graph: Graph, node: ImpactNode, resolved: ResolvedModel, heads: Mapping[str, ImpactNode]) -> None:
     for name, canvas in resolved.canvases.items():
         rows = resolved.rows_of(name)
         if not rows:
             continue
-        page = Node("page", name, canvas.version)
+        page = ImpactNode("page", name, canvas.version)
         graph.depends(node, page, "builds it")
-        graph.depends(page, Node("canvas", name, canvas.version), "is its page", ends=True)
+        graph.depends(page, ImpactNode("canvas", name, canvas.version), "is its page", ends=True)
         for row in rows:
-            graph.depends(page, Node("row", row.name, row.version), "shows it")
+            graph.depends(page, ImpactNode("row", row.name, row.version), "shows it")
         spec = getattr(canvas, "page", None)
         if spec is not None:
             _blend(graph, page, spec.blend, heads)

@@ -31,7 +31,7 @@ from playbill.definitions.zoo.feature_repo import FeatureNames, scan_feature_rep
 from playbill.definitions.zoo.parsing import Checked, DefinitionIndex, read_definitions
 from playbill.definitions.zoo.references import check_references, notes, references
 from playbill.definitions.zoo.resolve import resolve, resolve_reward, rows_of_model
-from playbill.definitions.zoo.yaml_tree import Place, problem
+from playbill.definitions.zoo.yaml_tree import SourcePlace, problem
 from playbill.errors import DefinitionError, Problem, UnknownNameError
 from playbill.files import write_text
 
@@ -320,7 +320,7 @@ def read_lock(folder: Path, problems: list[Problem]) -> dict[str, str]:
             continue
         match = _LINE.fullmatch(line.strip())
         if match is None:
-            place = Place(f"{folder.name}/{FILE_NAME}", number, 1)
+            place = SourcePlace(f"{folder.name}/{FILE_NAME}", number, 1)
             problems.append(problem(place, (), "is no line of a lock", "Expected 'Canvas home:1 sha256:...'."))
             continue
         locked[match[1]] = match[2]

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Union, get_args, get_origin
 
 from pydantic import BaseModel
 
-from playbill.definitions.zoo.yaml_tree import Node, Place, problem
+from playbill.definitions.zoo.yaml_tree import SourcePlace, YamlNode, problem
 from playbill.errors import Problem, did_you_mean
 
 _QUOTED = re.compile(r"'([^']*)'")
@@ -30,7 +30,7 @@ _WANTED = {
 """Types of pydantic's errors -> what should be there."""
 
 
-def explain(spec: type[BaseModel], root: Node, item: Mapping[str, Any]) -> Problem:
+def explain(spec: type[BaseModel], root: YamlNode, item: Mapping[str, Any]) -> Problem:
     """Turn one error of `ValidationError.errors()` into a problem with its place."""
     loc: tuple[str | int, ...] = tuple(item["loc"])
     is_key = bool(loc) and loc[-1] == _KEY
@@ -55,7 +55,7 @@ def explain(spec: type[BaseModel], root: Node, item: Mapping[str, Any]) -> Probl
     return problem(root.key_place(path) if is_key else root.find(path).place, path, what, hint)
 
 
-def is_consequence(root: Node, item: Mapping[str, Any]) -> bool:
+def is_consequence(root: YamlNode, item: Mapping[str, Any]) -> bool:
     """Say whether an error only follows from another one: too few items because some had mistakes."""
     if item["type"] != "too_short":
         return False
@@ -152,23 +152,23 @@ def _of_annotation(annotation: Any) -> Iterator[Any]:
             yield from _of_annotation(item)
 
 
-def _unknown_key(spec: type[BaseModel], root: Node, path: tuple[str | int, ...]) -> Problem:
+def _unknown_key(spec: type[BaseModel], root: YamlNode, path: tuple[str | int, ...]) -> Problem:
     known = keys_at(spec, path[:-1])
     hint = did_you_mean(str(path[-1]), known, f"Known: {', '.join(known)}.")
     return problem(root.key_place(path), path, f"unknown key '{path[-1]}'", hint)
 
 
-def _literal(root: Node, path: tuple[str | int, ...], item: Mapping[str, Any]) -> Problem:
+def _literal(root: YamlNode, path: tuple[str | int, ...], item: Mapping[str, Any]) -> Problem:
     expected = str(item["ctx"]["expected"])
     hint = did_you_mean(str(item["input"]), _QUOTED.findall(expected), f"Expected {expected}.")
     return problem(root.find(path).place, path, f"unknown value '{item['input']}'", hint)
 
 
-def _where(root: Node, path: tuple[str | int, ...], context: Mapping[str, Any]) -> Problem:
+def _where(root: YamlNode, path: tuple[str | int, ...], context: Mapping[str, Any]) -> Problem:
     node = root.find(path)
     place = node.place
     if node.verbatim is not None:
-        place = Place(place.file, node.verbatim.line, node.verbatim.column + context["position"])
+        place = SourcePlace(place.file, node.verbatim.line, node.verbatim.column + context["position"])
     hint = f"{context['hint']}\n{context['pointer']}" if context["hint"] else f"\n{context['pointer']}"
     return problem(place, path, context["message"], hint)
 

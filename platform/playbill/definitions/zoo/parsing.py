@@ -16,7 +16,7 @@ from pydantic import ValidationError
 from playbill.definitions.specs import KINDS, Definition, split_reference
 from playbill.definitions.specs.base import CANVAS_NAME_PATTERN
 from playbill.definitions.zoo.messages import explain, is_consequence
-from playbill.definitions.zoo.yaml_tree import Node, Place, problem, read_yaml
+from playbill.definitions.zoo.yaml_tree import SourcePlace, YamlNode, problem, read_yaml
 from playbill.errors import Problem, did_you_mean
 
 _IDENTITY = ("kind", "name", "version")
@@ -24,13 +24,13 @@ _NAME_LINE = re.compile(r"^name:\s*['\"]?([^'\"#\s]+)", re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True)
-class Written:
+class WrittenDefinition:
     """A definition as written in one file, before it is checked."""
 
     kind: str
     name: str
     version: int
-    node: Node
+    node: YamlNode
 
     @property
     def label(self) -> str:
@@ -43,7 +43,7 @@ class Checked:
     """A definition that follows its spec, with the tree it came from."""
 
     spec: Definition
-    node: Node
+    node: YamlNode
     mistaken: frozenset[str] = frozenset()
     """Top-level keys with mistakes in them; the spec says less about these than the file does."""
     absent: frozenset[str] = frozenset()
@@ -77,7 +77,9 @@ class Unread:
 class DefinitionIndex:
     """Every definition of the zoo by kind, name and version, also those with mistakes in them."""
 
-    written: dict[str, dict[str, dict[int, Written]]] = field(default_factory=lambda: {kind: {} for kind in KINDS})
+    written: dict[str, dict[str, dict[int, WrittenDefinition]]] = field(
+        default_factory=lambda: {kind: {} for kind in KINDS}
+    )
     checked: dict[str, dict[str, dict[int, Checked]]] = field(default_factory=lambda: {kind: {} for kind in KINDS})
     unread: list[Unread] = field(default_factory=list)
     notes: list[Problem] = field(default_factory=list)
@@ -148,7 +150,7 @@ def read_definitions(folder: Path, problems: list[Problem]) -> DefinitionIndex:
     return index
 
 
-def _accept_earlier_keys(written: Written, notes: list[Problem]) -> None:
+def _accept_earlier_keys(written: WrittenDefinition, notes: list[Problem]) -> None:
     """Rename keys that are written as they were called before, and note each.
 
     A key that stands beside its new name stays, and is then reported as unknown.
@@ -162,7 +164,7 @@ def _accept_earlier_keys(written: Written, notes: list[Problem]) -> None:
         parent.rename_key(path[-1], name)
 
 
-def _unread(path: Path, shown: str, node: Node | None) -> Unread:
+def _unread(path: Path, shown: str, node: YamlNode | None) -> Unread:
     """Return what a file would define, as far as its text says."""
     kind, name = (node.child(key) if node is not None else None for key in ("kind", "name"))
     if name is not None and isinstance(name.value, str):
@@ -174,7 +176,7 @@ def _unread(path: Path, shown: str, node: Node | None) -> Unread:
     return Unread(shown, known, re.sub(r"[^a-z0-9.]+", "_", (called or path.stem).lower()), guessed=called is None)
 
 
-def _identify(node: Node, problems: list[Problem]) -> Written | None:
+def _identify(node: YamlNode, problems: list[Problem]) -> WrittenDefinition | None:
     if not isinstance(node.value, dict):
         problems.append(problem(node.place, (), "a definition is a mapping", "Start with 'kind: Label' or another."))
         return None
@@ -190,10 +192,10 @@ def _identify(node: Node, problems: list[Problem]) -> Written | None:
     if name is None or version is None or not isinstance(name.value, str) or type(version.value) is not int:
         problems.extend(_identity_problems(node))
         return None
-    return Written(kind.value, name.value, version.value, node)
+    return WrittenDefinition(kind.value, name.value, version.value, node)
 
 
-def _identity_problems(node: Node) -> Iterator[Problem]:
+def _identity_problems(node: YamlNode) -> Iterator[Problem]:
     for key, wanted in (("name", "text"), ("version", "a whole number")):
         child = node.child(key)
         if child is None:
@@ -202,7 +204,7 @@ def _identity_problems(node: Node) -> Iterator[Problem]:
             yield problem(child.place, (key,), f"must be {wanted}")
 
 
-def _register(index: DefinitionIndex, written: Written, problems: list[Problem]) -> None:
+def _register(index: DefinitionIndex, written: WrittenDefinition, problems: list[Problem]) -> None:
     versions = index.written[written.kind].setdefault(written.name, {})
     if written.version in versions:
         first = versions[written.version].node.place
@@ -212,7 +214,9 @@ def _register(index: DefinitionIndex, written: Written, problems: list[Problem])
     versions[written.version] = written
 
 
-def _extended(index: DefinitionIndex, written: Written, below: tuple[str, ...], problems: list[Problem]) -> Node | None:
+def _extended(
+    index: DefinitionIndex, written: WrittenDefinition, below: tuple[str, ...], problems: list[Problem]
+) -> YamlNode | None:
     """Return the tree with everything it extends merged in, without the key itself."""
     link = written.node.child("extends")
     if link is None:
@@ -236,14 +240,14 @@ def _extended(index: DefinitionIndex, written: Written, below: tuple[str, ...], 
     return None if merged is None else _merge(_without(merged, _IDENTITY), _without(written.node, ("extends",)))
 
 
-def fitting(written: Written, merged: Node, notes: list[Problem]) -> Node:
+def fitting(written: WrittenDefinition, merged: YamlNode, notes: list[Problem]) -> YamlNode:
     """Return a model without the tasks and gates that it inherits for canvases it does not have."""
     canvases = merged.child("canvases")
     if canvases is None or not isinstance(canvases.value, list):
         return merged
     own = {split_reference(str(node.plain()))[0] for node in canvases.value}
 
-    def stays(part: str, canvas: Any, place: Place) -> bool:
+    def stays(part: str, canvas: Any, place: SourcePlace) -> bool:
         if place.file == written.node.place.file or not isinstance(canvas, str) or canvas in {"all", *own}:
             return True
         what = f"{written.label} does not inherit the {part} of canvas '{canvas}', which it does not have"
@@ -254,19 +258,19 @@ def fitting(written: Written, merged: Node, notes: list[Problem]) -> Node:
     tasks, gates = value.get("tasks"), value.get("gates")
     if tasks is not None and isinstance(tasks.value, dict):
         names = [name for name in tasks.value if stays("task", name, tasks.keys[name])]
-        value["tasks"] = Node(tasks.place, {name: tasks.value[name] for name in names}, tasks.keys)
+        value["tasks"] = YamlNode(tasks.place, {name: tasks.value[name] for name in names}, tasks.keys)
     if gates is not None and isinstance(gates.value, list):
         held = [gate for gate in gates.value if stays("gate", gate.find(("canvas",)).plain(), gate.place)]
-        value["gates"] = Node(gates.place, held)
-    return Node(merged.place, value, merged.keys)
+        value["gates"] = YamlNode(gates.place, held)
+    return YamlNode(merged.place, value, merged.keys)
 
 
-def _without(node: Node, keys: tuple[str, ...]) -> Node:
+def _without(node: YamlNode, keys: tuple[str, ...]) -> YamlNode:
     kept = {key: child for key, child in node.value.items() if key not in keys}
-    return Node(node.place, kept, {key: place for key, place in node.keys.items() if key in kept})
+    return YamlNode(node.place, kept, {key: place for key, place in node.keys.items() if key in kept})
 
 
-def _merge(base: Node, over: Node) -> Node:
+def _merge(base: YamlNode, over: YamlNode) -> YamlNode:
     """Merge mappings key by key; anything else is replaced, and null takes a key away."""
     if not isinstance(base.value, dict) or not isinstance(over.value, dict):
         return over
@@ -277,10 +281,10 @@ def _merge(base: Node, over: Node) -> Node:
             continue
         merged[key] = _merge(merged[key], child) if key in merged else child
         keys[key] = over.keys[key]
-    return Node(over.place, merged, keys)
+    return YamlNode(over.place, merged, keys)
 
 
-def _check(index: DefinitionIndex, written: Written, merged: Node, problems: list[Problem]) -> None:
+def _check(index: DefinitionIndex, written: WrittenDefinition, merged: YamlNode, problems: list[Problem]) -> None:
     spec = KINDS[written.kind]
     try:
         checked: Checked | None = Checked(spec.model_validate(merged.plain()), merged)
@@ -292,7 +296,7 @@ def _check(index: DefinitionIndex, written: Written, merged: Node, problems: lis
         index.checked[written.kind].setdefault(written.name, {})[written.version] = checked
 
 
-def place_of(checked: Checked, path: tuple[str | int, ...], *, key: bool = False) -> Place:
+def place_of(checked: Checked, path: tuple[str | int, ...], *, key: bool = False) -> SourcePlace:
     """Return where the value at `path` is written, or its key."""
     return checked.node.key_place(path) if key else checked.node.find(path).place
 
@@ -321,7 +325,7 @@ _STAND_INS: dict[str, Any] = {
 """Right values for required keys, so that the rest can be read. Nothing is ever said about them."""
 
 
-def partial_parse(spec: type[Definition], node: Node, error: ValidationError) -> Checked | None:
+def partial_parse(spec: type[Definition], node: YamlNode, error: ValidationError) -> Checked | None:
     """Leave out what has mistakes until the rest follows the spec, or return None when it never does."""
     data = node.plain()
     mistaken: set[str] = set()

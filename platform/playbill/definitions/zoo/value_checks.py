@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 from playbill.definitions.specs import CanvasSpec, LabelSpec, RowSpec, parse_where
-from playbill.definitions.specs.where import Comparison, Either, Every, Expression, Membership, Not
+from playbill.definitions.specs.where import Either, Every, Expression, Membership, Not, WhereComparison
 from playbill.definitions.zoo.parsing import Checked, DefinitionIndex, place_of
 from playbill.definitions.zoo.yaml_tree import problem
 from playbill.errors import Problem, nearest
@@ -72,7 +72,7 @@ def _of_label(label: LabelSpec) -> Iterator[tuple[Path, str, str]]:
 
 def _of_where(expression: Expression) -> Iterator[tuple[str, str]]:
     match expression:
-        case Comparison(column, _, str(value)):
+        case WhereComparison(column, _, str(value)):
             yield column, value
         case Membership(column, values):
             yield from ((column, value) for value in values if isinstance(value, str))

@@ -8,7 +8,7 @@ from typing import Literal
 
 from playbill.definitions.specs import Definition, ResolvedModel, content_hash, prune_heads
 from playbill.definitions.zoo.feature_definitions import SHOWN, FeatureRepo
-from playbill.definitions.zoo.impact import Graph, Node
+from playbill.definitions.zoo.impact import Graph, ImpactNode
 from playbill.definitions.zoo.loading import Zoo
 
 Now = Literal["same", "changed", "newer", "gone", "unknown"]
@@ -40,16 +40,16 @@ class VersionRecord:
     """The version it was warm-started from."""
 
     @property
-    def node(self) -> Node:
+    def node(self) -> ImpactNode:
         """Its node."""
-        return Node("version", f"{self.model}:{self.version}")
+        return ImpactNode("version", f"{self.model}:{self.version}")
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class VersionPart:
     """One thing that a version was trained from."""
 
-    node: Node
+    node: ImpactNode
     """Which, in the version it had then."""
     content: str | None
     """Hash of what it said then, None where that is not known."""
@@ -59,20 +59,20 @@ class Part:
     """In words, empty where it is the same."""
 
 
-def add_version(graph: Graph, record: VersionRecord) -> Node:
+def add_version(graph: Graph, record: VersionRecord) -> ImpactNode:
     """Add a version and everything its record names, and return its node."""
     node, resolved = graph.add(record.node), record.resolved
-    model = Node("model", resolved.model.name, resolved.model.version)
+    model = ImpactNode("model", resolved.model.name, resolved.model.version)
     graph.depends(node, model, "was trained from it", ends=True)
-    graph.depends(node, Node("feature_service", record.service), "read its features", ends=True)
+    graph.depends(node, ImpactNode("feature_service", record.service), "read its features", ends=True)
     for column in record.columns:
         view, _, feature = column.partition("__")
-        graph.depends(node, Node("feature", f"{view}.{feature}"), "read it", ends=True)
-        graph.depends(node, Node("feature_view", view), "read columns of it")
+        graph.depends(node, ImpactNode("feature", f"{view}.{feature}"), "read it", ends=True)
+        graph.depends(node, ImpactNode("feature_view", view), "read columns of it")
     for view in record.views:
-        graph.depends(node, Node("feature_view", view), "read what is made of it")
+        graph.depends(node, ImpactNode("feature_view", view), "read what is made of it")
     for name, head in resolved.model.heads.items():
-        graph.depends(node, Node("head", f"{model.name}.{name}", model.version), "has it", ends=True)
+        graph.depends(node, ImpactNode("head", f"{model.name}.{name}", model.version), "has it", ends=True)
         if head.label is not None:
             graph.depends(node, _defined(resolved, "label", head.label), f"its head {name} learnt it", ends=True)
         if head.reward is not None:
@@ -81,7 +81,7 @@ def add_version(graph: Graph, record: VersionRecord) -> Node:
     for kind, name, why in _used(resolved):
         graph.depends(node, _defined(resolved, kind, name), why, ends=True)
     if record.parent is not None:
-        graph.depends(node, Node("version", record.parent), "was warm-started from it", ends=True)
+        graph.depends(node, ImpactNode("version", record.parent), "was warm-started from it", ends=True)
     return node
 
 
@@ -98,9 +98,9 @@ def _used(resolved: ResolvedModel) -> Iterator[tuple[str, str, str]]:
         yield from (("policy", name, f"its row {row.name} uses it") for name in (row.policy, row.fallback) if name)
 
 
-def _defined(resolved: ResolvedModel, kind: str, name: str) -> Node | None:
+def _defined(resolved: ResolvedModel, kind: str, name: str) -> ImpactNode | None:
     if kind == "policy":
-        return Node("policy", name)
+        return ImpactNode("policy", name)
     shelves: Mapping[str, Mapping[str, Definition]] = {
         "label": resolved.labels,
         "reward": resolved.rewards,
@@ -108,12 +108,12 @@ def _defined(resolved: ResolvedModel, kind: str, name: str) -> Node | None:
         "row": resolved.rows,
     }
     found = shelves[kind].get(name)
-    return None if found is None else Node(kind, name, found.version)
+    return None if found is None else ImpactNode(kind, name, found.version)
 
 
 def parts_of(
     record: VersionRecord, zoo: Zoo, features: FeatureRepo | None = None, service_version: str | None = None
-) -> list[Part]:
+) -> list[VersionPart]:
     """Return what a version was trained from, and what has become of each part in the zoo and feature_repo of now.
 
     `service_version` is the hash of the service as Feast knows it now; None = not asked.
@@ -148,20 +148,20 @@ def _current(record: VersionRecord, zoo: Zoo) -> dict[tuple[str, str], Definitio
     return {(kind, spec.name): spec for kind, spec in _definitions(resolved)}
 
 
-def _part(then: Definition, now: Definition | None, zoo: Zoo) -> Part:
+def _part(then: Definition, now: Definition | None, zoo: Zoo) -> VersionPart:
     kind = type(then).model_fields["kind"].default
-    node, content = Node(kind.lower(), then.name, then.version), _content(then)
+    node, content = ImpactNode(kind.lower(), then.name, then.version), _content(then)
     versions = zoo.index.versions(kind, then.name)
     if not versions:
-        return Part(node, content, "gone", f"the zoo has no {kind.lower()} '{then.name}' any more")
+        return VersionPart(node, content, "gone", f"the zoo has no {kind.lower()} '{then.name}' any more")
     newest = max(versions)
     if newest > then.version:
-        return Part(node, content, "newer", f"the zoo has version {newest}")
+        return VersionPart(node, content, "newer", f"the zoo has version {newest}")
     if now is None:
-        return Part(node, content, "gone", "the model does not use it any more")
+        return VersionPart(node, content, "gone", "the model does not use it any more")
     if _content(now) == content:
-        return Part(node, content, "same")
-    return Part(node, content, "changed", f"{', '.join(_differing(then, now))} differ")
+        return VersionPart(node, content, "same")
+    return VersionPart(node, content, "changed", f"{', '.join(_differing(then, now))} differ")
 
 
 def _content(spec: Definition) -> str:
@@ -178,24 +178,30 @@ def _differing(then: Definition, now: Definition) -> list[str]:
     return sorted(key for key in before.keys() | after.keys() if before.get(key) != after.get(key))
 
 
-def _feature_parts(record: VersionRecord, features: FeatureRepo | None, service_version: str | None) -> Iterator[Part]:
-    service = Node("feature_service", record.service)
+def _feature_parts(
+    record: VersionRecord, features: FeatureRepo | None, service_version: str | None
+) -> Iterator[VersionPart]:
+    service = ImpactNode("feature_service", record.service)
     if service_version is None:
-        yield Part(service, record.service_version, "unknown", "Feast was not queried")
+        yield VersionPart(service, record.service_version, "unknown", "Feast was not queried")
     elif service_version == record.service_version:
-        yield Part(service, record.service_version, "same")
+        yield VersionPart(service, record.service_version, "same")
     else:
-        yield Part(service, record.service_version, "changed", f"its content is {service_version} now")
+        yield VersionPart(service, record.service_version, "changed", f"its content is {service_version} now")
     current = features.service_hashes(record.service) if features else {}
     read = {column.partition("__")[0] for column in record.columns}
     for view in sorted(read | set(record.views)):
-        yield _view_part(Node("feature_view", view), record.views.get(view), current.get(view), features)
+        yield _view_part(ImpactNode("feature_view", view), record.views.get(view), current.get(view), features)
 
 
-def _view_part(node: Node, then: str | None, now: str | None, features: FeatureRepo | None) -> Part:
+def _view_part(node: ImpactNode, then: str | None, now: str | None, features: FeatureRepo | None) -> VersionPart:
     if features is None or (now is not None and then is None):
-        return Part(node, then, "unknown", "its content was not recorded")
+        return VersionPart(node, then, "unknown", "its content was not recorded")
     if now is None:
         there = (node.kind, node.name) in features.definitions
-        return Part(node, then, "gone", "the service has it no more" if there else "feature_repo has it no more")
-    return Part(node, then, "same") if now == then else Part(node, then, "changed", f"its content is {now} now")
+        return VersionPart(node, then, "gone", "the service has it no more" if there else "feature_repo has it no more")
+    return (
+        VersionPart(node, then, "same")
+        if now == then
+        else VersionPart(node, then, "changed", f"its content is {now} now")
+    )

@@ -19,7 +19,7 @@ _REMOVED = "tag:yaml.org,2002:merge"
 
 
 @dataclass(frozen=True, slots=True, order=True)
-class Place:
+class SourcePlace:
     """A position in a file; lines and columns count from 1."""
 
     file: str
@@ -31,28 +31,28 @@ class Place:
 
 
 @dataclass(slots=True)
-class Node:
+class YamlNode:
     """A value with its place. `value` is a dict of nodes, a list of nodes, or a scalar."""
 
-    place: Place
+    place: SourcePlace
     value: Any
-    keys: dict[str, Place] = field(default_factory=dict)
+    keys: dict[str, SourcePlace] = field(default_factory=dict)
     """Places of a mapping's keys."""
-    verbatim: Place | None = None
+    verbatim: SourcePlace | None = None
     """Where a text's first character is, when it is written on one line without escapes."""
     broken: bool = False
     """Something under it could not be read, and was reported."""
 
-    def child(self, part: str | int) -> Node | None:
+    def child(self, part: str | int) -> YamlNode | None:
         """Return the node under a key or index, or None."""
         if isinstance(self.value, dict):
             return self.value.get(part)
         if isinstance(self.value, list) and isinstance(part, int) and part < len(self.value):
-            node: Node = self.value[part]
+            node: YamlNode = self.value[part]
             return node
         return None
 
-    def find(self, path: Sequence[str | int]) -> Node:
+    def find(self, path: Sequence[str | int]) -> YamlNode:
         """Return the node at `path`, or the deepest one on the way to it."""
         node = self
         for part in path:
@@ -62,7 +62,7 @@ class Node:
             node = child
         return node
 
-    def key_place(self, path: Sequence[str | int]) -> Place:
+    def key_place(self, path: Sequence[str | int]) -> SourcePlace:
         """Return where the last key of `path` is written, or where its value is."""
         parent = self.find(path[:-1])
         return parent.keys.get(str(path[-1]), self.find(path).place) if path else self.place
@@ -81,16 +81,16 @@ class Node:
         return self.value
 
 
-def problem(place: Place, path: Sequence[str | int], what: str, hint: str = "") -> Problem:
+def problem(place: SourcePlace, path: Sequence[str | int], what: str, hint: str = "") -> Problem:
     """Build a problem that reads `file:line:column: yaml.path: what. hint`."""
     dotted = ".".join(map(str, path))
     stop = "" if what.endswith((".", "?", "^")) or "\n" in what else "."
     return Problem(f"{place}: {dotted}" if dotted else str(place), what + stop, hint)
 
 
-def read_yaml(path: Path, shown: str, problems: list[Problem]) -> Node | None:
+def read_yaml(path: Path, shown: str, problems: list[Problem]) -> YamlNode | None:
     """Read one file. Mistakes are appended to `problems`; None means nothing could be read."""
-    start, text = Place(shown, 1, 1), ""
+    start, text = SourcePlace(shown, 1, 1), ""
     try:
         text = path.read_text(encoding="utf-8")
         root = yaml.compose(text, Loader=_LOADER)
@@ -115,10 +115,10 @@ def read_yaml(path: Path, shown: str, problems: list[Problem]) -> Node | None:
 
 def _syntax_problem(shown: str, text: str, error: yaml.MarkedYAMLError) -> Problem:
     mark = error.problem_mark or error.context_mark
-    place = Place(shown, mark.line + 1, mark.column + 1) if mark else Place(shown, 1, 1)
+    place = SourcePlace(shown, mark.line + 1, mark.column + 1) if mark else SourcePlace(shown, 1, 1)
     if mark and (tab := _tab(text, mark.line)) is not None:
         what = "YAML syntax: a tab, and YAML indents with spaces"
-        return problem(Place(shown, *tab), (), what, "Replace it with spaces.")
+        return problem(SourcePlace(shown, *tab), (), what, "Replace it with spaces.")
     context = f" {error.context}" if error.context else ""
     return problem(place, (), f"YAML syntax: {error.problem or 'mistake'}{context}")
 
@@ -140,7 +140,7 @@ class _Builder:
         self._open: set[int] = set()
         self._count = 0
 
-    def build(self, node: yaml.Node, path: tuple[str | int, ...]) -> Node | None:
+    def build(self, node: yaml.Node, path: tuple[str | int, ...]) -> YamlNode | None:
         self._count += 1
         place = self._place(node)
         if id(node) in self._open or self._count > _MOST_NODES:
@@ -157,17 +157,17 @@ class _Builder:
                     return self._mapping(node, place, path)
                 case yaml.SequenceNode():
                     items = [self.build(item, (*path, index)) for index, item in enumerate(node.value)]
-                    return Node(place, [item for item in items if item is not None], broken=None in items)
+                    return YamlNode(place, [item for item in items if item is not None], broken=None in items)
                 case _:
                     return self._scalar(node, place, path)
         finally:
             self._open.discard(id(node))
 
-    def _place(self, node: yaml.Node) -> Place:
-        return Place(self._shown, node.start_mark.line + 1, node.start_mark.column + 1)
+    def _place(self, node: yaml.Node) -> SourcePlace:
+        return SourcePlace(self._shown, node.start_mark.line + 1, node.start_mark.column + 1)
 
-    def _mapping(self, node: yaml.MappingNode, place: Place, path: tuple[str | int, ...]) -> Node:
-        made = Node(place, {})
+    def _mapping(self, node: yaml.MappingNode, place: SourcePlace, path: tuple[str | int, ...]) -> YamlNode:
+        made = YamlNode(place, {})
         for key_node, value_node in node.value:
             key = self._key(key_node, path)
             if key is None:
@@ -198,17 +198,17 @@ class _Builder:
             return None
         return str(node.value)
 
-    def _scalar(self, node: yaml.Node, place: Place, path: tuple[str | int, ...]) -> Node | None:
+    def _scalar(self, node: yaml.Node, place: SourcePlace, path: tuple[str | int, ...]) -> YamlNode | None:
         try:
             value = self._scalars.construct_object(node)
         except ValueError as error:
             self._problems.append(problem(place, path, f"'{node.value[:40]}' cannot be read: {error}"))
             return None
-        return Node(place, value, verbatim=self._verbatim(node, place))
+        return YamlNode(place, value, verbatim=self._verbatim(node, place))
 
-    def _verbatim(self, node: Any, place: Place) -> Place | None:
+    def _verbatim(self, node: Any, place: SourcePlace) -> SourcePlace | None:
         start, end = node.start_mark, node.end_mark
         quotes = 1 if node.style in ("'", '"') else 0
         if start.line != end.line or end.column - start.column != len(node.value) + 2 * quotes:
             return None
-        return Place(place.file, place.line, place.column + quotes)
+        return SourcePlace(place.file, place.line, place.column + quotes)

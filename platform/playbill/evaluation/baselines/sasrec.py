@@ -26,7 +26,7 @@ from playbill.evaluation.baselines.popularity import popular
 from playbill.evaluation.baselines.sasrec_network import (
     Codes,
     Negatives,
-    Network,
+    SasRecNetwork,
     Sequences,
     batches,
     binary_loss,
@@ -88,7 +88,7 @@ def sasrec(case: EvaluationCase) -> SasRec:
 class SasRec:
     """Scores are h e_t, h [D] the state after the newest play. A request without a known past gets the backoff [T]."""
 
-    def __init__(self, catalogue: TitleOrder, network: Network, length: int, backoff: Floats64) -> None:
+    def __init__(self, catalogue: TitleOrder, network: SasRecNetwork, length: int, backoff: Floats64) -> None:
         self.title_ids: Sequence[str] = catalogue.title_ids
         self.network, self.length = network, length
         self._catalogue, self._backoff = catalogue, backoff.astype(np.float32)
@@ -119,7 +119,7 @@ class SasRec:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(options.seed)
             sizes = (options.length, options.dim, options.blocks, options.dropout)
-            network = Network(len(catalogue), *sizes, plus=options.loss == "softmax")
+            network = SasRecNetwork(len(catalogue), *sizes, plus=options.loss == "softmax")
             _train(network, known, options, watch)
         return cls(catalogue, network, options.length, backoff)
 
@@ -149,7 +149,7 @@ def _offsets(lengths: Codes) -> Codes:
     return np.concatenate([np.zeros(1, dtype=np.int64), np.cumsum(lengths, dtype=np.int64)])
 
 
-def _train(network: Network, known: Sequences, options: SasRecOptions, watch: Watch | None) -> None:
+def _train(network: SasRecNetwork, known: Sequences, options: SasRecOptions, watch: Watch | None) -> None:
     generator = np.random.default_rng(options.seed)
     shown, judged, answers = _hold_back(known, generator)
     negatives = Negatives(known, network.titles.num_embeddings)
@@ -194,7 +194,7 @@ def usual_places(lengths: Codes, options: SasRecOptions) -> float:
 
 
 def _step(
-    network: Network,
+    network: SasRecNetwork,
     optimizer: torch.optim.Optimizer,
     shown: Sequences,
     members: Codes,
@@ -225,7 +225,7 @@ def _hold_back(known: Sequences, generator: np.random.Generator) -> tuple[Sequen
     return Sequences(known.codes[kept], _offsets(lengths)), judged, known.codes[last]
 
 
-def _ndcg(network: Network, shown: Sequences, judged: Codes, answers: Codes, length: int) -> float:
+def _ndcg(network: SasRecNetwork, shown: Sequences, judged: Codes, answers: Codes, length: int) -> float:
     """Return mean NDCG@10 of the plays held back among all titles that the member has not played before."""
     vectors = network.titles.weight.detach()
     gained = 0.0

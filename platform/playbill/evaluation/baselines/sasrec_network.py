@@ -53,7 +53,7 @@ class AttentionBlock(nn.Module):
         return x_BLD + added
 
 
-class Network(nn.Module):
+class SasRecNetwork(nn.Module):
     """Title and place vectors, blocks, and one product with the same title vectors."""
 
     def __init__(self, titles: int, length: int, dim: int, blocks: int, dropout: float, plus: bool = False) -> None:
@@ -143,7 +143,7 @@ class Negatives:
         return np.where(played[:, None] < self._titles, place + skipped, place)
 
 
-def binary_loss(network: Network, titles_BL: Codes, counts_B: Codes, negatives_BL: Codes) -> Tensor:
+def binary_loss(network: SasRecNetwork, titles_BL: Codes, counts_B: Codes, negatives_BL: Codes) -> Tensor:
     """Return the mean of the paper's equation 6: each next title against one that was not played.
 
     `titles_BL` are [B, L + 1] plays, oldest first, padded behind; negatives are [B, L].
@@ -155,7 +155,7 @@ def binary_loss(network: Network, titles_BL: Codes, counts_B: Codes, negatives_B
     return -(functional.logsigmoid(played) + functional.logsigmoid(-other)).mean()
 
 
-def full_loss(network: Network, titles_BL: Codes, counts_B: Codes, places: float) -> Tensor:
+def full_loss(network: SasRecNetwork, titles_BL: Codes, counts_B: Codes, places: float) -> Tensor:
     """Return the sum of the cross-entropies of each next title among all of them, over a number of places.
 
     That number is of a usual batch, for all batches alike: with its own, a place in a batch of short histories would
@@ -167,7 +167,7 @@ def full_loss(network: Network, titles_BL: Codes, counts_B: Codes, places: float
     return softmax_loss(h_ND, vectors, no_bias, one_row, next_N, torch.full(next_N.shape, 1 / places))
 
 
-def _next_titles(network: Network, titles_BL: Codes, counts_B: Codes) -> tuple[Tensor, Tensor, Tensor]:
+def _next_titles(network: SasRecNetwork, titles_BL: Codes, counts_B: Codes) -> tuple[Tensor, Tensor, Tensor]:
     """Return the states [N, D] that a title follows, those titles [N], and which of the [B, L] places they are."""
     titles, counts = torch.from_numpy(titles_BL), torch.from_numpy(counts_B)
     states = network(titles[:, :-1], counts - 1)
@@ -176,7 +176,7 @@ def _next_titles(network: Network, titles_BL: Codes, counts_B: Codes) -> tuple[T
 
 
 @torch.no_grad()
-def last_states(network: Network, sequences: Sequences, members: Codes, length: int) -> Tensor:
+def last_states(network: SasRecNetwork, sequences: Sequences, members: Codes, length: int) -> Tensor:
     """Return the state after the newest play of some members, [B, D]."""
     network.eval()
     titles, counts = sequences.newest(members, length)

@@ -112,7 +112,7 @@ _BLOCK = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
-class Reading:
+class KuaiRandFiles:
     """What was read: exposures on disk, users and videos in memory."""
 
     exposures: Exposures
@@ -146,7 +146,7 @@ _PARQUET = {
 }
 
 
-def read_folder(folder: Path, scratch: Path, suffix: str) -> Reading:
+def read_folder(folder: Path, scratch: Path, suffix: str) -> KuaiRandFiles:
     """Read a folder of one of the two layouts.
 
     Args:
@@ -169,7 +169,7 @@ def read_folder(folder: Path, scratch: Path, suffix: str) -> Reading:
     problems = [*of_log, *of_users, *of_videos]
     if problems or exposures is None:
         raise DataError(str(folder), problems)
-    return Reading(exposures, users, videos)
+    return KuaiRandFiles(exposures, users, videos)
 
 
 def unpack_tar(archive: Path, into: Path, suffix: str) -> Path:

@@ -21,7 +21,7 @@ from playbill.errors import DataError, Problem
 from playbill.schema import UNKNOWN_COUNTRY
 from playbill.sources.canonicalise import Progress, SourceData
 from playbill.sources.download import Archive, digest, fetch_archive
-from playbill.sources.kuairand.files import Reading, members_of, read_folder, titles_of, unpack_tar
+from playbill.sources.kuairand.files import KuaiRandFiles, members_of, read_folder, titles_of, unpack_tar
 from playbill.sources.registry import KuaiRandOptions
 from playbill.tables import TIMESTAMP
 
@@ -78,7 +78,7 @@ class KuaiRand27K(KuaiRandPure):
     archive = Archive("KuaiRand-27K.tar.gz", "3e3c799a24e2d23a4d2c757fbf9adf59", ())
 
 
-def _offer(reading: Reading) -> SourceData:
+def _offer(reading: KuaiRandFiles) -> SourceData:
     exposures = reading.exposures
     return SourceData(
         titles_of(reading.videos, exposures.videos),

@@ -32,7 +32,7 @@ Reading = Literal[
 ]
 
 
-class Spec(BaseModel):
+class MappingPiece(BaseModel):
     """A piece of a mapping. An unknown key is an error."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, populate_by_name=True)
@@ -46,7 +46,7 @@ def _known_zone(name: str) -> str:
     return name
 
 
-class ColumnMapping(Spec):
+class ColumnMapping(MappingPiece):
     """Where one canonical column comes from. A plain string in YAML means `{from: STRING}`."""
 
     source: str | None = Field(default=None, alias="from")
@@ -76,7 +76,7 @@ ShortColumn = Annotated[
 ]
 
 
-class RatingMapping(Spec):
+class RatingMapping(MappingPiece):
     """Turns ratings into plays and thumbs. A null rating is a play without a thumb."""
 
     source: str = Field(alias="from")
@@ -109,14 +109,14 @@ def _share(value: object) -> object:
     return value
 
 
-class SetAside(Spec):
+class SetAside(MappingPiece):
     """Sets rows that cannot be used aside, each with its reasons, instead of refusing the load."""
 
     limit: Annotated[float, BeforeValidator(_share), Field(ge=0, lt=1)]
     """The load is refused when more of a table's rows than this share would be set aside, such as 1%."""
 
 
-class FileOrigin(Spec):
+class FileOrigin(MappingPiece):
     """A file in the folder that is ingested."""
 
     file: str
@@ -138,7 +138,7 @@ class JoinMapping(FileOrigin):
     """Column that both files have; compared as text."""
 
 
-class TableMapping(Spec):
+class TableMapping(MappingPiece):
     """How one canonical table is filled."""
 
     columns: dict[str, ShortColumn]
@@ -308,7 +308,7 @@ _OWNERS = {
 """Key of a table -> the only table that can have it."""
 
 
-def _explain(table: str, item: Mapping[str, Any], kind: type[Spec]) -> Problem:
+def _explain(table: str, item: Mapping[str, Any], kind: type[MappingPiece]) -> Problem:
     location = tuple(item["loc"])
     where = ".".join([table, *(str(part) for part in location)])
     if item["type"] == "extra_forbidden":
@@ -321,8 +321,12 @@ def _explain(table: str, item: Mapping[str, Any], kind: type[Spec]) -> Problem:
     return Problem(where, str(item["msg"]).removeprefix("Value error, ") + ".")
 
 
-def _keys(location: tuple[Any, ...], kind: type[Spec]) -> list[str]:
-    blocks: dict[Any, type[Spec]] = {"columns": ColumnMapping, "profile": ColumnMapping, "rating": RatingMapping}
+def _keys(location: tuple[Any, ...], kind: type[MappingPiece]) -> list[str]:
+    blocks: dict[Any, type[MappingPiece]] = {
+        "columns": ColumnMapping,
+        "profile": ColumnMapping,
+        "rating": RatingMapping,
+    }
     blocks |= {"join": JoinMapping, FOR_ALL_TABLES: SetAside}
     model = blocks.get(location[0], kind) if location else kind
     return sorted(field.alias or name for name, field in model.model_fields.items())

@@ -18,7 +18,7 @@ from mlflow.entities import DatasetInput, InputTag
 from mlflow.types import ColSpec, DataType, Schema
 
 from playbill.config import ProjectFolder, Workspace
-from playbill.datasets.export.manifest import MANIFEST, Manifest
+from playbill.datasets.export.manifest import MANIFEST, ExportManifest
 from playbill.datasets.export.stored import StoredDataset
 from playbill.errors import IntegrityError, PlaybillError
 from playbill.tables import Tables
@@ -83,7 +83,7 @@ class PlaybillDatasetSource(DatasetSource):  # type: ignore[misc]
         if isinstance(raw_source, StoredDataset):
             return cls(raw_source.folder, raw_source.manifest.digest)
         folder = _folder_of(raw_source)
-        return cls(folder, Manifest.load(folder).digest)
+        return cls(folder, ExportManifest.load(folder).digest)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the source for JSON."""
@@ -251,7 +251,7 @@ def log_dataset(run: RunHandle, stored: StoredDataset, context: str = "training"
     run.log_artifact(stored.folder / MANIFEST, "dataset")
 
 
-def dataset_tags(manifest: Manifest, git_revision: str | None = None) -> dict[str, str]:
+def dataset_tags(manifest: ExportManifest, git_revision: str | None = None) -> dict[str, str]:
     """Return the lineage of a training set as the tags that model versions carry too, and its own digests."""
     inputs = manifest.inputs
     lineage = Lineage(
@@ -278,7 +278,7 @@ def _folder_of(text: Path | str) -> Path:
 
 def _is_one(folder: Path) -> bool:
     try:
-        Manifest.load(folder)
+        ExportManifest.load(folder)
     except (PlaybillError, OSError):
         return False
     return True

@@ -12,7 +12,7 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, AwareDatetime, Field, NonNegativeFloat, PositiveInt, ValidationError
 
 from playbill.definitions.specs.base import Spec
-from playbill.definitions.zoo.yaml_tree import Node, read_yaml
+from playbill.definitions.zoo.yaml_tree import YamlNode, read_yaml
 from playbill.errors import ConfigError, DefinitionError, Problem, nearest
 from playbill_lab.simulator.policies.table import PolicyReference
 
@@ -260,7 +260,7 @@ def chosen_countries(codes: str, days: int) -> tuple[dict[str, Any], ...]:
     return tuple(known[code].model_dump() for code in wanted)
 
 
-def _placed(node: Node, problem: Problem, given: dict[str, Any]) -> tuple[tuple[int, int], Problem]:
+def _placed(node: YamlNode, problem: Problem, given: dict[str, Any]) -> tuple[tuple[int, int], Problem]:
     """Return a problem with its place, and line and column to sort by: what options replaced comes first."""
     path = [int(part) if part.isdigit() else part for part in problem.where.split(".")]
     if path[0] in given:
