@@ -50,7 +50,7 @@ SHARINGS = Registry(
     "sharing",
     "playbill.sharings",
     {
-        "shared": Plugin("playbill.models.heads:Shared", f"{_SPECS}:SharingOptions"),
+        "shared": Plugin("playbill.models.heads:SharedState", f"{_SPECS}:SharingOptions"),
         "adapters": Plugin("playbill.models.heads:Adapters", f"{_SPECS}:AdaptersOptions"),
         "mmoe": Plugin("playbill.models.heads:Mmoe", f"{_SPECS}:MmoeOptions"),
         "ple": Plugin("playbill.models.heads:Ple", f"{_SPECS}:PleOptions"),
