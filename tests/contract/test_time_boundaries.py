@@ -179,7 +179,7 @@ REFUSES: dict[str, MemberHistory] = {
         world.turned, world.frames(), world.model, "test"
     ),
     "off_policy.evaluate.held_out_since": _early_log,
-    "bridge.training.fit_model": lambda world: world.simulated(world.turned, Path("nowhere")),
+    "bridge.simulated_log.fit_model": lambda world: world.simulated(world.turned, Path("nowhere")),
     "rewards.delayed.DelayedFeedback.predict": _late_predictor,
 }
 """Builder -> how it is asked for something past its boundary, which it must refuse."""

@@ -61,7 +61,6 @@ def request_of(
     canvas = canvas or active.resolved.main_canvas
     active.resolved.canvas(canvas)
     fields: dict[str, Any] = {**situation, "member_id": member_id, "canvas": canvas}
-    fields["at"] = moment_of(situation.get("at"))
     if (title := fields.pop("source_title", None)) is not None:
         fields["source_title_id"] = find_title(active, title)
     try:

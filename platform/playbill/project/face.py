@@ -350,6 +350,7 @@ class Project:
         Example:
             >>> project.recommend("42", "search", query="star w", k=5).to_polars()
         """
+        situation["at"] = moment_of(situation.get("at"))
         recommender, active = self._answering(model, version)
         return recommender.recommend(request_of(active, member_id, canvas, situation))
 
@@ -374,6 +375,7 @@ class Project:
         """
         from playbill.serving.request_context import require_rows
 
+        situation["at"] = moment_of(situation.get("at"))
         recommender, active = self._answering(model, version)
         return recommender.recommend(require_rows(active, request_of(active, member_id, canvas, situation)))
 
@@ -400,6 +402,7 @@ class Project:
         """
         from playbill.serving.request_context import find_title
 
+        situation["at"] = moment_of(situation.get("at"))
         recommender, active = self._answering(model, version)
         return recommender.explain(request_of(active, member_id, canvas, situation), find_title(active, title))
 
