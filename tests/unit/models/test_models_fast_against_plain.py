@@ -80,7 +80,7 @@ def test_chunked_softmax_adds_what_features_say_at_a_rows_moment_and_what_was_ty
     fast = loss.softmax_loss(
         *(q, e, bias, problem.bias_row, problem.target, problem.weight),
         hidden=loss.Hidden(hidden, group),
-        moments=loss.Moments(slopes, features, snapshot),
+        moments=loss.MomentFeatures(slopes, features, snapshot),
         names=loss.Names(requested, typed, names),
     )
     torch.testing.assert_close(fast, plain, rtol=1e-5, atol=1e-5)

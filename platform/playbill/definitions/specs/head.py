@@ -110,7 +110,7 @@ NEGATIVES = Registry(
         "mixed": Plugin("playbill.datasets.examples.negatives:Mixed", "playbill.definitions.specs.head:MixedOptions"),
     },
 )
-"""How a head's negatives are chosen; see `playbill.datasets.examples.negatives.Policy`."""
+"""How a head's negatives are chosen; see `playbill.datasets.examples.negatives.NegativePolicy`."""
 
 
 class NegativesOptions(Spec):
