@@ -20,7 +20,7 @@ from playbill.project.starting import start_project
 if TYPE_CHECKING:
     from playbill.features import ApplyReport, BuildReport, MaterializeReport
     from playbill.project.evaluation import EvaluationResult
-    from playbill.serving import ActiveModel, Recommender, RecommendResponse
+    from playbill.serving import ActiveModel, Recommender, RecommendRequest, RecommendResponse
     from playbill.serving.explain import Explanation
     from playbill.serving.local import LocalRecommender
     from playbill.sources import IngestReport, PushReport
@@ -350,9 +350,8 @@ class Project:
         Example:
             >>> project.recommend("42", "search", query="star w", k=5).to_polars()
         """
-        situation["at"] = moment_of(situation.get("at"))
-        recommender, active = self._answering(model, version)
-        return recommender.recommend(request_of(active, member_id, canvas, situation))
+        recommender, _, request = self._request(member_id, canvas, model, version, situation)
+        return recommender.recommend(request)
 
     def page(
         self,
@@ -375,9 +374,8 @@ class Project:
         """
         from playbill.serving.request_context import require_rows
 
-        situation["at"] = moment_of(situation.get("at"))
-        recommender, active = self._answering(model, version)
-        return recommender.recommend(require_rows(active, request_of(active, member_id, canvas, situation)))
+        recommender, active, request = self._request(member_id, canvas, model, version, situation)
+        return recommender.recommend(require_rows(active, request))
 
     def explain(
         self,
@@ -402,16 +400,20 @@ class Project:
         """
         from playbill.serving.request_context import find_title
 
-        situation["at"] = moment_of(situation.get("at"))
-        recommender, active = self._answering(model, version)
-        return recommender.explain(request_of(active, member_id, canvas, situation), find_title(active, title))
+        recommender, active, request = self._request(member_id, canvas, model, version, situation)
+        return recommender.explain(request, find_title(active, title))
 
-    def _answering(self, model: str | None, version: int | None) -> tuple[Recommender, ActiveModel]:
+    def _request(
+        self, member_id: str | None, canvas: str | None, model: str | None, version: int | None, situation: Situation
+    ) -> tuple[Recommender, ActiveModel, RecommendRequest]:
+        """Check the arguments of a call, and return what answers it with the request to that."""
         from playbill.serving.loading import served_model
         from playbill.serving.local import LocalRecommender
 
+        situation["at"] = moment_of(situation.get("at"))  # a wrong moment is told before the workspace is opened
         model, version = registered_reference(model, version)
         key = (model or served_model(self.workspace), version)
         if key not in self._recommenders:
             self._recommenders[key] = LocalRecommender(self.workspace, *key)
-        return self._recommenders[key].current()
+        recommender, active = self._recommenders[key].current()
+        return recommender, active, request_of(active, member_id, canvas, situation)

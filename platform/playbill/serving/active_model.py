@@ -240,12 +240,11 @@ class ActiveModel:
             IntegrityError: A score is missing or no number.
         """
         prepare_rows(self.resolved.rows.values(), self.snapshot.catalogue)
-        assert set(self.canvases) == set(self.resolved.canvases)
         self.snapshot.plays.load()
         if self.scorer is None:
             return
         titles = self.snapshot.catalogue.title_ids
-        for canvas in self.resolved.canvases.values():
+        for canvas in (one.spec for one in self.canvases.values()):
             if canvas.target == "row":
                 self._warm_rows(canvas, at)
                 continue
