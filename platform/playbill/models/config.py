@@ -40,7 +40,7 @@ class HeadConfig(NetworkPart):
     @model_validator(mode="after")
     def _known_loss(self) -> HeadConfig:
         loss_options(self.loss, self.options)
-        if self.level and loss_plugin(self.loss).meaning == "competing":
+        if self.level and not loss_plugin(self.loss).leveled:
             raise ValueError(f"titles compete in '{self.loss}', so a term that all of them share says nothing")
         return self
 

@@ -28,7 +28,8 @@ from playbill.models.title_tower import PreparedTitles, TitleTower
 from playbill.models.trunks.gated_transformer import ReadsAt
 
 PADDED_ROWS = 256  # prediction rows of a training batch come in multiples of it
-OVER_NAMED = ("sampled_softmax", "pairwise", "bce", "huber")  # losses that read no titles but those that a batch names
+OVER_NAMED = ("sampled_softmax", "pairwise", "gbce", "bce", "huber")
+"""Losses that read no titles but those that a batch names."""
 SMALL_PART = 2  # a batch's titles are taken out where they are less than one in so many
 
 
@@ -320,6 +321,7 @@ class Network(nn.Module):
             context=context,
             rows=bias_rows(context, self.config.titles.snapshot, self.canvas_titles is not None),
             titles=vectors,
+            catalogue=self.config.titles.titles - 1,
         )
 
 

@@ -7,6 +7,8 @@ Drawn titles: Bengio and Senecal, "Adaptive importance sampling to accelerate tr
 language model" (2008): each drawn title counts for as many as it stands for, one over how often it was to be expected
 in the draw, so that the sum over drawn titles is on average the sum over all. Yi et al. (2019) do so for titles of the
 same batch. The error of the gradient falls with the number of draws; it is nothing when every title is drawn.
+Calibrated odds: Petrov and Macdonald, "gSASRec: reducing overconfidence in sequential recommendation trained with
+negative sampling" (RecSys 2023, arXiv 2308.07192).
 Pairs: Rendle et al., "BPR: Bayesian personalized ranking from implicit feedback" (UAI 2009).
 Axis letters: N prediction rows, n rows that train a head, A rows above, T titles, S drawn titles, C shown titles of a
 row, D width, M matching space.
@@ -22,7 +24,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
-from playbill.definitions.specs.head import HuberOptions, loss_plugin
+from playbill.definitions.specs.head import GbceOptions, HuberOptions, loss_plugin
 from playbill.models.batch import NegativeBatch, TargetBatch
 from playbill.models.config import HeadConfig, NetworkConfig
 from playbill.models.heads import Head
@@ -158,6 +160,41 @@ def pairwise_sum(
         return weight_N.new_zeros(())
     others_nX = negative_scores(head, scene, targets.negatives[settings.name], chosen)
     return pairwise_loss(target_logits(head, scene, targets.title, chosen), others_nX, share)
+
+
+def gbce_power(negatives: Tensor, others: Tensor, calibration: float) -> Tensor:
+    """Return the power that a positive's probability is raised to, by numbers of negatives and of all other titles.
+
+    With alpha the share of the other titles that were drawn, it is `alpha * (t * (1 - 1 / alpha) + 1 / alpha)`, which
+    is `1 - t * (1 - alpha)`: 1 without calibration, alpha with all of it. More draws than titles count as all of them.
+    """
+    alpha = (negatives / others.clamp(min=1)).clamp(max=1)
+    return 1 - calibration * (1 - alpha)
+
+
+def gbce_loss(target_n: Tensor, others_nX: Tensor, power_n: Tensor, weight_n: Tensor) -> Tensor:
+    """Return the weighted sum of `-(power * log p(target) + sum log(1 - p(other))) / (1 + others)`, a float32 scalar.
+
+    Scores of others are minus infinity where a row may not use one.
+    """
+    usable_nX = torch.isfinite(others_nX)
+    negative_n = torch.where(usable_nX, F.softplus(others_nX.float()), 0.0).sum(-1)
+    losses_n = power_n * F.softplus(-target_n.float()) + negative_n
+    return (losses_n / (1 + usable_nX.sum(-1)) * weight_n).sum()
+
+
+def gbce_sum(settings: HeadConfig, head: Head, scene: ScoringBatch, targets: TargetBatch, weight_N: Tensor) -> Tensor:
+    """Learn calibrated odds of the target against drawn and shown titles, which should be drawn `uniform`ly."""
+    chosen, share = chosen_rows(weight_N)
+    if not chosen.numel():
+        return weight_N.new_zeros(())
+    others_nX = negative_scores(head, scene, targets.negatives[settings.name], chosen)
+    seen_n = weight_N.new_full((len(chosen),), scene.catalogue)
+    if targets.available.shape[0]:
+        seen_n = targets.available.sum(-1)[targets.group[chosen]].to(weight_N)
+    calibration = GbceOptions.model_validate(settings.options).calibration
+    power_n = gbce_power(torch.isfinite(others_nX).sum(-1), seen_n - 1, calibration)
+    return gbce_loss(target_logits(head, scene, targets.title, chosen), others_nX, power_n, share)
 
 
 LEAST_EXPECTED = 1e-9  # a title that was drawn although nobody expected it counts for no more than one over this

@@ -43,6 +43,7 @@ class ScoringBatch:
     page: PageStates | None = None
     """What heads about rows and pages read; None where no request says its row, and they read `state`."""
     own: Tensor | None = None  # [K, N, D] the state as each head sees it; None where all see `state`
+    catalogue: int = 0  # titles there are, whether or not the batch names them
 
     def state_of(self, head: Head | RowHead | PageHead) -> Tensor:
         """Return [N, D] the state as one head sees it."""

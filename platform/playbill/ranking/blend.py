@@ -1,9 +1,9 @@
 """Heads to one score: a weighted sum of log probabilities over the candidates.
 
-A head's loss says what its logits mean. Under `softmax`, `sampled_softmax` and `pairwise` titles compete, and only
-differences between them count, so logits become log-softmax over the candidates. `bce` heads answer yes or no for each
-title, so theirs become log-sigmoid. The blend is then the logarithm of a product of probabilities, each raised to its
-weight: weights of heads with different losses are on one scale, and a constant added to all logits of a head that
+A head's loss says what its logits mean. Under `softmax`, `sampled_softmax`, `pairwise` and `gbce` titles compete, and
+only differences between them count, so logits become log-softmax over the candidates. `bce` heads answer yes or no for
+each title, so theirs become log-sigmoid. The blend is then the logarithm of a product of probabilities, each raised to
+its weight: weights of heads with different losses are on one scale, and a constant added to all logits of a head that
 competes changes nothing. A negative weight pushes down what the head thinks likely. What is no probability, the value
 of a `huber` head and every term of `definitions.specs.canvas.TERMS`, enters as it is.
 Axis letters: N requests, T titles.
@@ -28,7 +28,7 @@ from playbill.ranking.candidates import Columns, Mask
 
 Scores = Floats64
 FloatType = TypeVar("FloatType", bound=np.floating[Any])
-COMPETING = ("softmax", "sampled_softmax", "pairwise")  # losses under which titles compete for one probability
+COMPETING = ("softmax", "sampled_softmax", "pairwise", "gbce")  # losses under which titles compete for one probability
 AS_IT_IS = "none"  # stands for the loss of a term that no loss trained
 CELLS_AT_ONCE = 1 << 17  # scores that are blended at a time: a few copies of them stay in the second-level cache
 VALUES = (AS_IT_IS, "huber")  # losses whose outputs are values, not evidence

@@ -19,7 +19,7 @@ from playbill.datasets import Encoder, TrainingSet
 from playbill.datasets.encoding.row_entries import row_config
 from playbill.definitions.specs import ResolvedModel
 from playbill.definitions.specs.canvas import LIKENESS_TERMS
-from playbill.definitions.specs.head import HeadSpec, loss_options, loss_plugin
+from playbill.definitions.specs.head import GbceOptions, HeadSpec, loss_options, loss_plugin
 from playbill.models import (
     ContextConfig,
     EventConfig,
@@ -130,7 +130,7 @@ LEAST_SHARE = 1e-6  # a label is never taken to be rarer than this, nor more com
 def initial_biases(resolved: ResolvedModel, data: TrainingSet) -> dict[str, float]:
     """Return head -> initial bias: the log-odds of its label or the mean of its number, in the head's units.
 
-    Rows weigh as they do in training; drawn negatives count as zeros.
+    Rows weigh as they do in training; drawn negatives count as zeros. A `gbce` head begins where all titles are alike.
     """
     found = {}
     for name, head in resolved.model.heads.items():
@@ -139,14 +139,18 @@ def initial_biases(resolved: ResolvedModel, data: TrainingSet) -> dict[str, floa
             usable_R = ~np.isnan(label_R) & (data.rows.title > 0)
             weights = None if weight_R is None else np.asarray(weight_R[usable_R], np.float64)
             if usable_R.any() and (weights is None or weights.sum() > 0):
-                found[name] = _level(head, np.asarray(label_R[usable_R], np.float64), weights)
+                titles = data.encoder.trained_titles - 1
+                found[name] = _level(head, np.asarray(label_R[usable_R], np.float64), weights, titles)
     return found
 
 
-def _level(head: HeadSpec, labels: np.ndarray, weights: np.ndarray | None) -> float:
+def _level(head: HeadSpec, labels: np.ndarray, weights: np.ndarray | None, titles: int) -> float:
     assert head.loss is not None
+    options = loss_options(head.loss, head.options)
+    if isinstance(options, GbceOptions):
+        drawn = getattr(head.negatives, "count", None) or 1
+        return math.log((1 - options.calibration * max(0.0, 1 - drawn / max(titles - 1, 1))) / drawn)
     if loss_plugin(head.loss).meaning == "value":
-        options = loss_options(head.loss, head.options)
         cap = getattr(options, "cap", None)
         values = labels if cap is None else np.minimum(labels, cap)
         return float(np.average(values, weights=weights)) / float(getattr(options, "scale", 1.0))

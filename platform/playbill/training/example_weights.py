@@ -100,7 +100,8 @@ _BINARY = "bce"
 def loss_weights(values: Floats32, labels: Floats32, loss: str) -> tuple[Floats32, Floats32]:
     """Turn rewards of labelled examples into their labels and weights.
 
-    A ranking loss (`softmax`, `sampled_softmax`, `pairwise`) weighs an example by label x max(0, reward); labels stay.
+    A ranking loss (`softmax`, `sampled_softmax`, `pairwise`, `gbce`) weighs an example by label x max(0, reward), and
+    labels stay.
     The binary loss takes the sign as the label and the magnitude as the weight: a label of 1 with a negative reward
     becomes 0, everything else stays, and the weight is |reward|. Weights are divided by the mean of those above zero,
     so that a reward changes which examples teach and not how fast.

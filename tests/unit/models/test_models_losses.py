@@ -21,7 +21,7 @@ OPTIONS = {"huber": {"scale": 2.0, "cap": 3.0, "delta": 0.5}}
 
 def network_of(config: NetworkConfig, loss: str, **changes: object) -> Network:
     torch.manual_seed(3)
-    leveled = loss_plugin(loss).meaning != "competing"
+    leveled = loss_plugin(loss).leveled
     head = HeadConfig.model_validate(
         {"name": "play", "loss": loss, "options": OPTIONS.get(loss, {}), "level": leveled, **changes}
     )
@@ -71,7 +71,7 @@ def test_a_loss_sends_a_gradient_into_the_trunk_and_counts_each_row_by_its_weigh
     torch.testing.assert_close(heavier, sums * 3)
 
 
-@pytest.mark.parametrize("loss", ["softmax", "sampled_softmax", "pairwise", "huber"])
+@pytest.mark.parametrize("loss", ["softmax", "sampled_softmax", "pairwise", "gbce", "huber"])
 def test_a_batch_reads_its_own_titles_and_learns_as_if_it_read_all(
     config: NetworkConfig, batch: Batch, titles: TitleInputs, monkeypatch: pytest.MonkeyPatch, loss: str
 ) -> None:

@@ -24,6 +24,7 @@ from playbill.definitions.specs import (
     Spec,
     TrunkOptions,
 )
+from playbill.definitions.specs.base import added_later
 from playbill.registry import Plugin
 
 DURATION: TypeAdapter[timedelta] = TypeAdapter(Duration)
@@ -321,3 +322,13 @@ def test_every_key_a_model_can_have_is_read() -> None:
 def test_rows_may_be_picked_by_popularity() -> None:
     spec = RowSpec.model_validate(row(candidates={"popularity_percentile": {"below": 60}, "launched_within": "90d"}))
     assert spec.candidates.launched_within == timedelta(days=90)
+
+
+def test_a_field_that_came_later_is_left_out_of_the_hash_of_what_does_not_use_it() -> None:
+    class Grown(Spec):
+        old: int = 1
+        new: str = added_later("as before")
+
+    assert Grown().model_dump(mode="json") == {"old": 1}
+    assert Grown(new="otherwise").model_dump(mode="json") == {"old": 1, "new": "otherwise"}
+    assert Grown.model_validate_json(Grown().model_dump_json()) == Grown()

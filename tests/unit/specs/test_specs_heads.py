@@ -21,6 +21,8 @@ def head(**changes: Any) -> HeadSpec:
         ({"loss": "huber", "options": {"delta": 0}}, r"options\.delta"),
         ({"options": {"scale": 60}}, "loss 'bce' takes no options"),
         ({"loss": "pairwise"}, "'pairwise' needs 'negatives'"),
+        ({"loss": "gbce"}, "'gbce' needs 'negatives'"),
+        ({"loss": "gbce", "negatives": "uniform", "options": {"calibration": 1.5}}, r"options\.calibration"),
         ({"loss": "softmax", "negatives": "uniform"}, "ranks against every title"),
         ({"loss": "huber", "negatives": "uniform"}, "learns from labelled events only"),
         ({"loss": "huber", "reward": "joy"}, "learns a number"),
@@ -38,6 +40,8 @@ def test_titles_that_compete_have_no_level_and_others_have_one_unless_told() -> 
     assert head(loss="huber").leveled
     assert not head(level=False).leveled
     assert not head(loss="softmax").leveled
+    assert head(loss="gbce", negatives="uniform").leveled
+    assert not head(loss="gbce", negatives="uniform", level=False).leveled
 
 
 def test_options_come_back_as_their_spec() -> None:

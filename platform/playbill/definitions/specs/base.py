@@ -46,6 +46,14 @@ class Spec(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, use_attribute_docstrings=True)
 
 
+def added_later(default: Any, **limits: Any) -> Any:
+    """Return a field that definitions and checkpoints lacked at first.
+
+    Where it has its default it is in no JSON, so the hash of what was written before it is what it was.
+    """
+    return Field(default=default, exclude_if=lambda value: value == default, **limits)
+
+
 class Unfinished:
     """Hides a key from the JSON schemas and the reference until something acts on it; definitions may have it."""
 

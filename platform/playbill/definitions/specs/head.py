@@ -36,6 +36,13 @@ class LossPlugin(Plugin):
     """What the logits of a head trained by it are."""
     negatives: Literal["none", "optional", "required"] = "none"
     """Whether a head has `negatives`: never, if it likes, or always."""
+    absolute: bool = False
+    """Titles compete, and yet a constant added to all logits changes the loss."""
+
+    @property
+    def leveled(self) -> bool:
+        """Whether a term of the state alone, the same for every title, changes the loss."""
+        return self.meaning != "competing" or self.absolute
 
 
 class HuberOptions(Spec):
@@ -49,6 +56,14 @@ class HuberOptions(Spec):
     """Errors above it count by their size and no more by their square; in units of `scale`."""
 
 
+class GbceOptions(Spec):
+    """Generalised binary cross-entropy (Petrov and Macdonald, "gSASRec", RecSys 2023, arXiv 2308.07192)."""
+
+    calibration: float = Field(default=0.75, ge=0, le=1)
+    """How far probabilities are corrected for being learnt from few negatives (t of the paper): 0 is plain `bce` of the
+    title and its negatives, under which they come out too high, 1 makes them those of the whole catalogue."""
+
+
 LOSSES = Registry(
     "loss",
     "playbill.losses",
@@ -59,6 +74,14 @@ LOSSES = Registry(
         ),
         "pairwise": LossPlugin(
             "playbill.models.objectives:pairwise_sum", ranks=True, meaning="competing", negatives="required"
+        ),
+        "gbce": LossPlugin(
+            "playbill.models.objectives:gbce_sum",
+            "playbill.definitions.specs.head:GbceOptions",
+            ranks=True,
+            meaning="competing",
+            negatives="required",
+            absolute=True,
         ),
         "bce": LossPlugin("playbill.models.objectives:binary_sum", negatives="optional"),
         "huber": LossPlugin(
@@ -186,13 +209,13 @@ class HeadSpec(Spec):
     auxiliary: Annotated[Literal["next_genres"] | None, UNFINISHED] = None
     """A self-supervised target instead of a label."""
     loss: LossName | None = None
-    """`softmax` over every title, `sampled_softmax` or `pairwise` over drawn ones, `bce` over labelled events, or
-    `huber` for a label that is a number."""
+    """`softmax` over every title, `sampled_softmax`, `pairwise` or `gbce` over drawn ones, `bce` over labelled events,
+    or `huber` for a label that is a number."""
     options: dict[str, Any] = Field(default_factory=dict)
     """The loss's options."""
     negatives: Negatives | None = None
-    """What positives are told apart from: for `sampled_softmax` and `pairwise`, and beside the label's own zeros for
-    `bce`."""
+    """What positives are told apart from: for `sampled_softmax`, `pairwise` and `gbce`, and beside the label's own
+    zeros for `bce`."""
     weight: float = Field(default=1.0, gt=0, le=1000)
     """Multiplier on this head's loss. Weights are not normalised to sum to one; `balance` may learn others beside."""
     level: bool | None = None
@@ -219,9 +242,7 @@ class HeadSpec(Spec):
     @property
     def leveled(self) -> bool:
         """Whether its scores have a term of the state alone."""
-        if self.loss is None or loss_plugin(self.loss).meaning == "competing":
-            return False
-        return self.level is not False
+        return self.loss is not None and loss_plugin(self.loss).leveled and self.level is not False
 
     @model_validator(mode="after")
     def _one_target(self) -> Self:
@@ -246,7 +267,7 @@ class HeadSpec(Spec):
             raise ValueError(f"'{self.loss}' {what}; 'negatives' belong to {', '.join(others[:-1])} or {others[-1]}")
         if self.negatives is None and wanted == "required":
             raise ValueError(f"'{self.loss}' needs 'negatives', such as {{policy: mixed, count: 512}}")
-        if self.level and loss_plugin(self.loss).meaning == "competing":
+        if self.level and not loss_plugin(self.loss).leveled:
             raise ValueError(f"titles compete in '{self.loss}', so a 'level' that all of them share says nothing")
         if self.terms and loss_plugin(self.loss).meaning != "competing":
             raise ValueError(f"titles do not compete in '{self.loss}', so 'terms' cannot be added to its scores")
