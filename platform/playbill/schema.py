@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Literal
 
 ColumnType = Literal["string", "int32", "int64", "float32", "float64", "bool", "timestamp", "list[string]", "names"]
@@ -44,6 +44,9 @@ EARLIEST = datetime(1700, 1, 1, tzinfo=UTC)
 LATEST = datetime(2200, 1, 1, tzinfo=UTC)
 """Bounds of an event's moments, both inclusive. pandas and Feast count nanoseconds in 64 bits (1677 to 2262), and a
 moment near year 1 or 9999 has no UTC date at all."""
+
+SESSION_PAUSE = timedelta(minutes=30)
+"""Longest pause within a session, counted as an as-of join counts age: from one microsecond after an event."""
 
 UNSTORABLE_TEXT = r"[\x00\ud800-\udfff]"
 """Postgres refuses NUL in text; half a surrogate pair has no UTF-8. Rust's expressions know only the first."""

@@ -116,6 +116,7 @@ def build_training_set(
         rewards=reward_versions(resolved),
         pages=page_rows(encoder, learnt.events, examples.events),
         left_out=learnt.left_out,
+        events=len(examples.tokens.event_rows),
     )
 
 

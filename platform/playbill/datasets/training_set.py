@@ -63,6 +63,7 @@ class TrainingSet:
     pages: PageRows = field(default_factory=PageRows.none)  # rows of logged pages; none where no head is about rows
     # optional heads of the definition that nothing here teaches, and why. `trained` is without them
     left_out: dict[str, str] = field(default_factory=dict)
+    events: int = 0  # events that went into the tokens
 
     def trained(self, resolved: ResolvedModel) -> ResolvedModel:
         """Return the definition this was built from as it can be trained: without the heads left out here."""
@@ -169,6 +170,7 @@ class TrainingSet:
             "strata": [asdict(stratum) for stratum in self.strata],
             "rewards": self.rewards,
             "left_out": self.left_out,
+            "events": self.events,
             "names": self.names,
             "settings": asdict(self.settings),
             "watermark": self.watermark.isoformat(),
@@ -202,10 +204,11 @@ class TrainingSet:
             strata = tuple(Stratum(**stratum) for stratum in about["strata"])
             watermark = datetime.fromisoformat(about["watermark"])
             names, rewards, left_out = tuple(about["names"]), dict(about["rewards"]), dict(about["left_out"])
+            events = int(about["events"])
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise IntegrityError(f"training set {folder} cannot be read: {error}") from None
         about = {"strata": strata, "rewards": rewards, "settings": settings, "watermark": watermark}
-        about["left_out"] = left_out
+        about |= {"left_out": left_out, "events": events}
         return cls(encoder=encoder, names=names, **about, **own, **parts)
 
 

@@ -38,6 +38,7 @@ from playbill.features.axis import (
     sweep,
     ticks,
 )
+from playbill.schema import SESSION_PAUSE
 
 WINDOWS = {
     "1h": timedelta(hours=1),
@@ -179,10 +180,7 @@ def genres_of(titles: pl.DataFrame) -> pl.DataFrame:
     return listed.explode("genre").drop_nulls().unique(maintain_order=True)
 
 
-IDLE = timedelta(minutes=30)
-"""Longest pause within a session, counted as an as-of join counts age: from one microsecond after an event."""
-
-_IDLE_TICKS = IDLE // MICROSECOND
+_IDLE_TICKS = SESSION_PAUSE // MICROSECOND
 _READ = ("member_id", "event_at", "recorded_at", "action", "title_id")
 _SESSION_SCHEMA: dict[str, Any] = {
     "member_id": pl.String,

@@ -21,7 +21,6 @@ from playbill.features.genres import LISTED, PLACES, member_genres
 from playbill.features.members import (
     ACTIVITY_WINDOWS,
     COMPLETED,
-    IDLE,
     RATE_WINDOWS,
     WINDOWS,
     member_activity,
@@ -39,6 +38,7 @@ from playbill.features.titles import (
     title_country_popularity,
     title_popularity,
 )
+from playbill.schema import SESSION_PAUSE
 from playbill.tables.frames import utc_literal
 
 
@@ -116,7 +116,7 @@ EVENT_VIEWS: Mapping[str, EventView] = {
             ("member_id",),
             member_session,
             leaves=(),
-            parameters={"idle_s": IDLE.total_seconds()},
+            parameters={"idle_s": SESSION_PAUSE.total_seconds()},
             title_columns=("genres",),
         ),
         EventView(

@@ -221,7 +221,9 @@ def _flat(metrics: dict[str, Interval]) -> dict[str, float]:
 def examples_summary(data: TrainingSet) -> dict[str, Any]:
     """Return how many rows there are and what weighs them, as parameters."""
     shown = len(data.rows) - int(data.rows.next.sum())
-    summary: dict[str, Any] = {"rows": len(data.rows), "shown": shown}
+    summary: dict[str, Any] = {"rows": len(data.rows), "shown": shown, "tokens": len(data.tokens)}
+    if len(data.tokens):
+        summary["events_per_token"] = round(data.events / len(data.tokens), 3)
     if data.rewards:
         summary["rewards"] = dict(data.rewards)
     if data.strata:

@@ -10,13 +10,11 @@ import numpy as np
 import pytest
 import torch
 
+from playbill.datasets.encoding.tokens import OUTCOME_FACTS
 from playbill.models import ContextBatch, HistoryBatch, Network, NetworkConfig, TargetBatch, TitleInputs
 
 Contexts = Callable[..., ContextBatch]
 Batch = tuple[HistoryBatch, ContextBatch, TargetBatch]
-
-AFTER = ("title", "actions", "duration")
-"""Fields of an event that are known only after it."""
 
 
 def changed(history: HistoryBatch, position: int, names: tuple[str, ...]) -> HistoryBatch:
@@ -34,11 +32,23 @@ def test_an_events_post_action_fields_never_reach_the_state_that_predicts_it(
 ) -> None:
     context = context_of([event])
     before = trained.scores(history, context, titles)
-    after = trained.scores(changed(history, event, AFTER), context, titles)
-    later = trained.scores(changed(history, event, AFTER), context_of([event + 1]), titles)
+    after = trained.scores(changed(history, event, OUTCOME_FACTS), context, titles)
+    later = trained.scores(changed(history, event, OUTCOME_FACTS), context_of([event + 1]), titles)
     for head, scores in before.items():
         assert torch.equal(scores, after[head])
         assert not torch.equal(scores, later[head])
+
+
+@pytest.mark.parametrize("fact", ["canvas", "country", "device", "language", "hour_of_week"])
+def test_the_request_time_facts_of_an_event_reach_the_state_that_predicts_it(
+    trained: Network, history: HistoryBatch, titles: TitleInputs, context_of: Contexts, fact: str
+) -> None:
+    """By the request's context: in the event's own token they reach the states after it alone."""
+    before = trained.scores(history, context_of([2]), titles)["play"]
+    assert not torch.equal(before, trained.scores(history, context_of([2], **{fact: [2]}), titles)["play"])
+    if hasattr(history, fact):
+        own_token = trained.scores(changed(history, 2, (fact,)), context_of([2]), titles)["play"]
+        assert torch.equal(before, own_token)
 
 
 def test_states_depend_on_the_past_only(trained: Network, history: HistoryBatch, titles: TitleInputs) -> None:

@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from playbill.arrays import Ints64
 from playbill.datasets.encoding.context_columns import Carried, ContextColumns, encode_contexts, field_of
-from playbill.datasets.encoding.tokens import DURATIONS, GAPS, ROW_POSITIONS, Codes, Tokens, tokens_of
+from playbill.datasets.encoding.tokens import DURATIONS, GAPS, ROW_POSITIONS, Codes, Merge, Tokens, tokens_of
 from playbill.errors import IntegrityError
 from playbill.tables import Vocabulary
 
@@ -32,7 +32,7 @@ class EncoderState(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     history_length: int = Field(gt=0)  # tokens at most, the newest ones (axis L)
-    merge: bool  # whether adjacent events on one title are one token
+    merge: Merge  # which adjacent events on one title are one token
     titles: tuple[str, ...]
     actions: tuple[str, ...] = Field(max_length=62)
     canvases: tuple[str, ...]  # canvases with training rows; any other one is index 0

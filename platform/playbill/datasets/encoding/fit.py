@@ -9,7 +9,7 @@ import polars as pl
 
 from playbill.datasets.encoding.encoder import EncoderState
 from playbill.datasets.encoding.row_entries import row_texts
-from playbill.datasets.encoding.tokens import IGNORED_ACTIONS, year_edges
+from playbill.datasets.encoding.tokens import IGNORED_ACTIONS, Merge, year_edges
 from playbill.definitions.specs import ContextColumn, ResolvedModel
 from playbill.definitions.specs.context import own_fields
 from playbill.errors import DataError, Problem
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 MAXIMUM_VALUES = 10_000  # values of a categorical feature that get an index; the most frequent ones
 MAXIMUM_ACTIONS = 62
+_MERGES: dict[str, Merge] = {"same_title": True, "session": "session", "none": False}
 
 
 def fit_encoder(
@@ -36,7 +37,7 @@ def fit_encoder(
     own = own_fields(field for canvas in resolved.canvases.values() for field in canvas.context)
     return EncoderState(
         history_length=model.history.length,
-        merge=model.history.merge == "same_title",
+        merge=_MERGES[model.history.merge],
         titles=tuple(title_ids),
         actions=_actions(events),
         canvases=_canvases(resolved, events),

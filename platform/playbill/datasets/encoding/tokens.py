@@ -1,14 +1,26 @@
 """Events to tokens: the one path from rows of `interactions` to what the network reads of a member's past.
 
-Adjacent events of one member on one title merge into one token, which keeps every action done and the total time.
+Adjacent events of one member on one title merge into one token, which keeps every action done and the total time; at
+the level `session` only those of one session, so that a series watched for weeks is a token an evening.
 Impressions are no tokens, nor are events without a known title. Training, evaluation and serving all come here.
+
+Whatever is appended to a log changes its last token at most: `tokens_of` of a beginning of it gives the tokens of the
+whole, but that the last may go on. So a state of training, which reads whole tokens that were over before its request,
+has read what the same request reads when its history is made into tokens again, in evaluation and serving, and nothing
+later. Events of a title that are not adjacent stay apart for that reason: a token of both would tell the states between
+them of the second, and to tokenise anew for every request would cost a pass of the network for each.
+
+Facts of an event are of two kinds. Those of its request (`REQUEST_FACTS`) are known before it happens: of the event
+that is predicted they reach the score through the request's context (`CONTEXT_COLUMNS`), never through its token. Those
+of its outcome (`OUTCOME_FACTS`) are read by the states after it alone.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
+from typing import Literal
 
 import numpy as np
 import polars as pl
@@ -16,11 +28,19 @@ import polars as pl
 from playbill.arrays import AnyInts, Bools, Floats64, Ints64
 from playbill.clock import from_microseconds, to_microseconds
 from playbill.datasets.arrays import HistoryArrays
+from playbill.schema import SESSION_PAUSE
 from playbill.tables import Vocabulary
 
 IGNORED_ACTIONS = ("impression",)
 FIELDS = ("title", "actions", "canvas", "device", "language", "gap", "duration")
 """Token fields, in the order of `Tokens.values`."""
+REQUEST_FACTS = ("canvas", "device", "language")
+"""Fields that are known when a request is made."""
+OUTCOME_FACTS = ("title", "actions", "gap", "duration")
+"""Fields that are known once the event has happened; `gap` too, which is measured to the moment of the action."""
+
+Merge = bool | Literal["session"]
+"""Which adjacent events on one title become one token: all, none, or those of one session."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +51,7 @@ class Tokens:
     member: Ints64  # [n] number of the member, in order of first appearance in the frame
     event_rows: Ints64  # [E] row of the frame each kept event came from
     event_token: Ints64  # [E] token each kept event went into
+    seconds: Floats64  # [n] time of all events of the token together, of which `values` has the bucket; nan = unknown
 
     def __len__(self) -> int:
         return len(self.values)
@@ -45,7 +66,7 @@ class Codes:
     canvases: Vocabulary
     devices: Vocabulary
     languages: Vocabulary
-    merge: bool = True  # whether adjacent events on one title become one token
+    merge: Merge = True
 
 
 def tokens_of(events: pl.DataFrame, codes: Codes) -> Tokens:
@@ -59,7 +80,8 @@ def tokens_of(events: pl.DataFrame, codes: Codes) -> Tokens:
     rows = np.nonzero((titles > 0) & ~shown)[0]
     title = titles[rows].astype(np.int64)
     member = events["member_id"].rle_id().to_numpy().astype(np.int64)[rows]
-    starts = _starts(member, title, codes.merge)
+    moments = events["event_at"].dt.epoch("us").to_numpy()[rows]
+    starts = _starts(member, title, moments, codes.merge)
     firsts = np.nonzero(starts)[0]
     first_rows = rows[firsts]
     values = np.empty((len(firsts), len(FIELDS)), np.int64)
@@ -67,15 +89,18 @@ def tokens_of(events: pl.DataFrame, codes: Codes) -> Tokens:
     values[:, 1] = _actions(events["action"], rows, firsts, codes.actions)
     for place, vocabulary in ((2, codes.canvases), (3, codes.devices), (4, codes.languages)):
         values[:, place] = _codes(events, FIELDS[place], first_rows, vocabulary)
-    values[:, 5] = _gaps(events["event_at"], rows, member, firsts)
-    values[:, 6] = _durations(events, rows, firsts)
-    return Tokens(values, member[firsts], rows, np.cumsum(starts) - 1)
+    values[:, 5] = _gaps(moments, member, firsts)
+    seconds = _seconds(events, rows, firsts)
+    values[:, 6] = duration_buckets(seconds)
+    return Tokens(values, member[firsts], rows, np.cumsum(starts) - 1, seconds)
 
 
-def _starts(member: Ints64, title: Ints64, merge: bool) -> Bools:
+def _starts(member: Ints64, title: Ints64, moments: Ints64, merge: Merge) -> Bools:
     if not merge or not len(title):
         return np.ones(len(title), np.bool_)
     changed = (member[1:] != member[:-1]) | (title[1:] != title[:-1])
+    if merge == "session":
+        changed |= moments[1:] - moments[:-1] > _PAUSE_US
     return np.concatenate([[True], changed])
 
 
@@ -91,22 +116,21 @@ def _codes(events: pl.DataFrame, name: str, rows: Ints64, vocabulary: Vocabulary
     return vocabulary.encode(events[name])[rows].astype(np.int64)
 
 
-def _gaps(event_at: pl.Series, rows: Ints64, member: Ints64, firsts: Ints64) -> Ints64:
+def _gaps(moments: Ints64, member: Ints64, firsts: Ints64) -> Ints64:
     """Bucket the time from the last event of the token before to the first event of this one."""
-    moments = event_at.dt.epoch("us").to_numpy()[rows]
     before = np.maximum(firsts - 1, 0)
     seconds = (moments[firsts] - moments[before]) / MICROSECONDS
     own = (firsts > 0) & (member[firsts] == member[before])
     return gap_buckets(np.where(own, np.maximum(seconds, 0.0), np.nan))
 
 
-def _durations(events: pl.DataFrame, rows: Ints64, firsts: Ints64) -> Ints64:
+def _seconds(events: pl.DataFrame, rows: Ints64, firsts: Ints64) -> Floats64:
     if "duration_s" not in events.columns or not len(firsts):
-        return np.zeros(len(firsts), np.int64)
+        return np.full(len(firsts), np.nan)
     seconds = events["duration_s"].cast(pl.Float64).fill_null(np.nan).to_numpy()[rows]
     known = np.add.reduceat((~np.isnan(seconds)).astype(np.int64), firsts) > 0
     total = np.add.reduceat(np.nan_to_num(seconds), firsts)
-    return duration_buckets(np.where(known, total, np.nan))
+    return np.where(known, total, np.nan)
 
 
 def pad(values: AnyInts, starts: Ints64, lengths: Ints64, width: int) -> HistoryArrays:
@@ -122,6 +146,7 @@ def pad(values: AnyInts, starts: Ints64, lengths: Ints64, width: int) -> History
 
 
 MICROSECONDS = 1_000_000
+_PAUSE_US = SESSION_PAUSE // timedelta(microseconds=1) + 1  # see there: age begins a microsecond after an event
 _HOUR = 3_600 * MICROSECONDS
 _WEEK_HOURS = 168
 _MONDAY_OFFSET_HOURS = 72  # 1970-01-01 was a Thursday, three days after a Monday

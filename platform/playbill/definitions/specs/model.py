@@ -35,8 +35,9 @@ class HistorySpec(Spec):
 
     length: int = Field(default=200, ge=1, le=10_000)
     """Tokens at most, the newest ones (axis L)."""
-    merge: Literal["same_title", "none"] = "same_title"
-    """`same_title` makes adjacent events on one title one token."""
+    merge: Literal["same_title", "session", "none"] = "same_title"
+    """Which events become one token: with `same_title` adjacent ones on one title, with `session` only those of them
+    that no pause of more than thirty minutes parts."""
 
 
 class TitlesSpec(Spec):
