@@ -21,7 +21,7 @@ from playbill.datasets.encoding.tokens import floor_moment
 from playbill.definitions.specs.canvas import SIMILARITY, TERMS
 from playbill.errors import UnknownNameError
 from playbill.models import ContextBatch, HistoryBatch, Network, TitleInputs
-from playbill.models.heads import TitleVectors
+from playbill.models.heads import Head, TitleVectors
 from playbill.ranking.blend import blended, head_losses
 from playbill.ranking.candidates import Mask
 from playbill.ranking.page_scores import PageScores, blend_page
@@ -183,6 +183,42 @@ class Scorer:
             scene = self.network.scene(history, context, self._vectors, states)
             found |= dict(zip(chosen.tolist(), self._pages.read(scene), strict=True))
         return [found[place] for place in range(len(requests))]
+
+    @torch.inference_mode()
+    def request_vectors(self, requests: Sequence[Request], head: str) -> Floats32:
+        """Return [N, D] what a head multiplies title vectors with in each request; see `head_titles`.
+
+        Raises:
+            UnknownNameError: The model has no such head about titles.
+        """
+        own, requests = self._title_head(head), as_carried(self.encoder, requests)
+        found = np.empty((len(requests), self.network.config.trunk.dim), np.float32)
+        for chosen in self._batches(requests):
+            part = [requests[place] for place in chosen]
+            encoded, known = self._encode(part)
+            history, context = HistoryBatch.from_arrays(encoded.history), ContextBatch.from_arrays(encoded.context)
+            states = self._read(part, known, (history, context, self._vectors))
+            scene = self.network.scene(history, context, self._vectors, states)
+            found[chosen] = own.queries(scene.state_of(own)).float().numpy()
+        return found
+
+    def head_titles(self, head: str) -> tuple[Floats32, Floats32]:
+        """Return [T, D] title vectors, and [T] the head's bias of each title, in the order of `title_ids`.
+
+        The product of a request's vector and a title's is the score but for biases: this one, and those of canvases and
+        of numbers at the moment.
+
+        Raises:
+            UnknownNameError: The model has no such head about titles.
+        """
+        own = self._title_head(head)
+        return self._vectors.vectors[1:].float().numpy(), self._vectors.bias[1:, own.position].float().numpy()
+
+    def _title_head(self, head: str) -> Head:
+        heads = self.network.title_heads()
+        if head not in heads:
+            raise UnknownNameError("head", head, heads)
+        return heads[head]
 
     def remember(self, moments: Sequence[datetime]) -> None:
         """Read the title snapshots of many moments at once, ahead of the requests that will need them."""

@@ -1,0 +1,1 @@
+"""The foundation model's room: what other models take from it."""
