@@ -2,6 +2,7 @@
 
     python tests/benchmarks/sequence_quality.py --data FOLDER --json
     python tests/benchmarks/sequence_quality.py --data FOLDER --models next_play --seeds 18
+    python tests/benchmarks/sequence_quality.py --data FOLDER --models next_play --trunk hstu
     python tests/benchmarks/sequence_quality.py --data FOLDER --models next_play,popular_7d --protocol global_time
 
 The whole catalogue is ranked but what the member has played; events of one second are in the order of `seq_pos`. Rows
@@ -9,7 +10,8 @@ go to --out, one by one, in place of an earlier one of the same model, protocol 
 made a model at a time. `sasrec` has the full softmax: published are HR@10 .315 and NDCG@10 .182 (Klenitskiy and
 Vasilev, RecSys 2023), and a harness that is right comes within 5 %. `next_play` is everycanvas without what a plain log
 of plays has no use for, see `plain`; `+ terms` adds its terms of histories, whose weights are learnt on the validation
-fold. `seconds` are CPU seconds of one thread, for all that is learnt.
+fold; another trunk than the definition's is in the name, as in `next_play (hstu)`. `seconds` are CPU seconds of one
+thread, for all that is learnt.
 
 `debiased_hr@10` counts hits after the most popular titles among the targets were thinned out to the upper fence of the
 box plot (third quartile and 1.5 times the range of quartiles), as RecTools' debiased metrics do.
@@ -65,10 +67,11 @@ SASREC = SasRecOptions(
 @click.option("--protocol", default="leave_one_out", show_default=True)
 @click.option("--epochs", type=int, help="Of next_play and everycanvas (default: the definition's).")
 @click.option("--width", default=128, show_default=True, help="Of next_play.")
+@click.option("--trunk", help="Registered trunk of next_play and everycanvas (default: the definition's).")
 @click.option("--home", type=click.Path(path_type=Path), help="Where the workspace is kept (default: thrown away).")
 @click.option("--out", type=click.Path(path_type=Path), default=OUT, show_default=False)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object as the last line.")
-def main(data, mapping, models, seeds, protocol, epochs, width, home, out, as_json):
+def main(data, mapping, models, seeds, protocol, epochs, width, trunk, home, out, as_json):
     """Measure models, and write a row for each.
 
     Example: python tests/benchmarks/sequence_quality.py --data ml-1m --models popular,ease --json
@@ -78,7 +81,7 @@ def main(data, mapping, models, seeds, protocol, epochs, width, home, out, as_js
         log = Log.of(home or Path(scratch), data, mapping, protocol)
         for model in models.split(","):
             for seed in [int(text) for text in seeds.split(",")] if model not in BASELINES else [None]:
-                for row in rows_of(log, model, seed, epochs, width, Path(scratch)):
+                for row in rows_of(log, model, seed, epochs, width, trunk, Path(scratch)):
                     print(json.dumps(row), flush=True)
                     keep(row, out)
     if as_json:
@@ -163,12 +166,19 @@ def plain(resolved, width):
     return ResolvedModel.model_validate(found | {"canvases": {"home": home}, "rows": {}})
 
 
-def rows_of(log, model, seed, epochs, width, scratch):
+def with_trunk(resolved, trunk):
+    """Return a definition with another trunk of the same sizes."""
+    found = json.loads(resolved.to_json())
+    found["model"]["trunk"]["type"] = trunk
+    return ResolvedModel.model_validate(found)
+
+
+def rows_of(log, model, seed, epochs, width, trunk, scratch):
     """Train a model and yield its rows."""
     log.case.log.fitted_plays()  # read once for all, so that no model pays for it
     begun = time.process_time()
     if model in NETWORKS:
-        yield from network_rows(log, model, seed, epochs, width, scratch)
+        yield from network_rows(log, model, seed, epochs, width, trunk, scratch)
         return
     if model == "sasrec":
         plays, backoff = log.case.log.fitted_plays(), popular(log.case).shares
@@ -178,12 +188,15 @@ def rows_of(log, model, seed, epochs, width, scratch):
     yield row_of(log, model, seed, time.process_time() - begun, function)
 
 
-def network_rows(log, model, seed, epochs, width, scratch):
+def network_rows(log, model, seed, epochs, width, trunk, scratch):
     """Train one of our networks; yield it alone, and with its terms."""
     resolved = load_zoo(ROOT / "model_zoo").model("everycanvas")
     door = log.door
     if model == "next_play":
         resolved, door = plain(resolved, width), SomeColumns(log.door, WEEK)
+    name = model
+    if trunk not in (None, resolved.model.trunk.type):
+        name, resolved = f"{model} ({trunk})", with_trunk(resolved, trunk)
     options = TrainOptions(protocol=log.split.protocol, seed=seed, epochs=epochs)
     resolved = options.applied(resolved)
     begun = time.process_time()
@@ -194,14 +207,14 @@ def network_rows(log, model, seed, epochs, width, scratch):
     alone = time.process_time() - begun
     scorer = scorer_of(log, resolved, data, network, door, scratch)
     about = {"epochs": loop_settings(resolved).total_epochs(data.steps()), "width": resolved.model.trunk.dim}
-    yield row_of(log, model, seed, alone, CanvasScorer(scorer, resolved, "home", door)) | about
+    yield row_of(log, name, seed, alone, CanvasScorer(scorer, resolved, "home", door)) | about
     begun = time.process_time()
     events = log_of(log.split, log.frames)
     network = add_terms(network, terms_config(resolved, data.encoder), events, data.encoder)
     scorer = scorer_of(log, resolved, data, network, door, scratch)
     learnt, resolved = learn_weights(ValidationFold(scorer, events, log.split, log.frames, door, seed), resolved)
     spent = alone + time.process_time() - begun
-    row = row_of(log, f"{model} + terms", seed, spent, CanvasScorer(scorer, resolved, "home", door))
+    row = row_of(log, f"{name} + terms", seed, spent, CanvasScorer(scorer, resolved, "home", door))
     home = next(gain for gain in learnt[0].gains if gain.canvas == "home")
     ends = (home.gain.low, home.gain.value, home.gain.high)
     gained = {"validation_ndcg@10": round(home.written, 4), "validation_gain": [round(float(end), 4) for end in ends]}

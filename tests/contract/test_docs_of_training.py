@@ -12,6 +12,7 @@ import yaml
 from playbill.config import shipped_folder
 from playbill.datasets.export.rows import LABEL, STRATUM, WEIGHT
 from playbill.definitions.specs.head import NEGATIVES
+from playbill.definitions.specs.network import TRUNKS
 from playbill.definitions.zoo import load_zoo
 
 GUIDE = Path(__file__).parents[2] / "docs" / "guide"
@@ -44,12 +45,17 @@ def test_a_model_with_what_the_guide_shows_is_accepted_without_a_note(block: str
 
 def test_there_are_blocks_of_heads_and_of_sampling() -> None:
     assert len(BLOCKS) >= 3
-    assert {key for block in BLOCKS for key in yaml.safe_load(block)} == {"heads", "sampling"}
+    assert {key for block in BLOCKS for key in yaml.safe_load(block)} == {"heads", "sampling", "trunk"}
 
 
 def test_every_policy_is_in_the_table() -> None:
     table = re.findall(r"^\| `(\w+)` \|", TRAINING.partition("## Negatives")[2].partition("## Strata")[0], re.MULTILINE)
     assert set(table) == set(NEGATIVES.names())
+
+
+def test_every_trunk_is_in_the_table() -> None:
+    table = re.findall(r"^\| `(\w+)` \|", TRAINING.partition("### Trunks")[2].partition("\n## ")[0], re.MULTILINE)
+    assert set(table) == set(TRUNKS.names())
 
 
 def test_columns_of_weights_are_those_of_the_guide() -> None:

@@ -7,10 +7,20 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    NonNegativeInt,
+    PositiveInt,
+    SerializerFunctionWrapHandler,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
 
 from playbill.definitions.specs.head import HistoryTerm, loss_options, loss_plugin
-from playbill.definitions.specs.network import read_sharing
+from playbill.definitions.specs.network import TrunkOptions, read_sharing, read_trunk
 
 
 class NetworkPart(BaseModel):
@@ -55,6 +65,22 @@ class TrunkConfig(NetworkPart):
     dropout: float = Field(default=0.2, ge=0, lt=1)
     sharing: dict[str, Any] = Field(default={"type": "shared"}, validate_default=True)
     """Options of how heads share the state: see `playbill.definitions.specs.network`."""
+    options: dict[str, Any] = Field(default_factory=dict)
+    """What the type's own spec has beyond the above."""
+
+    @classmethod
+    def of(cls, options: TrunkOptions) -> TrunkConfig:
+        """Return the trunk that a definition asks for."""
+        shared = options.model_dump(include=set(TrunkOptions.model_fields))
+        return cls(**shared, options=options.model_dump(exclude=set(TrunkOptions.model_fields)))
+
+    @model_serializer(mode="wrap")
+    def _as_before_without_options(self, serialise: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Trunks without options are written as they were before there were any: the digests of runs stand."""
+        found: dict[str, Any] = serialise(self)
+        if not self.options:
+            found.pop("options", None)
+        return found
 
     @field_validator("sharing")
     @classmethod
@@ -66,6 +92,8 @@ class TrunkConfig(NetworkPart):
     def _dim_divides(self) -> TrunkConfig:
         if self.dim % self.heads:
             raise ValueError(f"dim {self.dim} is not a multiple of heads {self.heads}")
+        if self.options:
+            read_trunk({"type": self.type, "dim": self.dim, "heads": self.heads, **self.options})
         return self
 
 

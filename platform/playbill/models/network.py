@@ -25,7 +25,7 @@ from playbill.models.objectives import KINDS, row_weights
 from playbill.models.row_tower import RowReader, RowTower
 from playbill.models.scoring_batch import PageStates, ScoringBatch, chosen_rows
 from playbill.models.title_tower import PreparedTitles, TitleTower
-from playbill.models.trunks.gated_transformer import ReadsAt
+from playbill.models.trunks.causal import ReadsAt
 
 PADDED_ROWS = 256  # prediction rows of a training batch come in multiples of it
 OVER_NAMED = ("sampled_softmax", "pairwise", "gbce", "bce", "huber")

@@ -62,7 +62,7 @@ def network_config(resolved: ResolvedModel, encoder: Encoder) -> NetworkConfig:
     crossed = model.contexts.title_crossing and model.contexts.task and several
     return NetworkConfig(
         length=sizes["length"],
-        trunk=TrunkConfig.model_validate(model.trunk.model_dump()),
+        trunk=TrunkConfig.of(model.trunk),
         titles=TitleConfig(
             **sizes["titles"],
             id_embedding=model.titles.id_embedding,

@@ -15,8 +15,9 @@ from playbill.models import HistoryBatch, Network, NetworkConfig, svd, weights
 from playbill.models import softmax_loss as loss
 from playbill.models.embeddings import Fields, GramSpace, Normaliser, sign_patterns
 from playbill.models.svd import co_occurrence, positive_pmi, svd_vectors
-from playbill.models.trunks import gated_transformer as attention
-from playbill.models.trunks.gated_transformer import Dropout, mix_back
+from playbill.models.trunks import causal as attention
+from playbill.models.trunks.causal import Dropout
+from playbill.models.trunks.gated_transformer import mix_back
 from playbill.models.weights import load_network, save_weights
 
 
@@ -155,12 +156,12 @@ def test_a_hopeless_row_has_a_finite_loss() -> None:
 def test_plain_and_fused_attention_agree() -> None:
     torch.manual_seed(0)
     q, k, v = torch.randn(3, 2, 2, 5, 4)
-    bias = attention.distance_bias(torch.randn(2, 9), 5)
+    bias = attention.distance_bias(torch.randn(2, 9), attention.steps_back(0, 5, q.device))
     torch.testing.assert_close(attention.plain_attention(q, k, v, bias), attention.fused_attention(q, k, v, bias))
 
 
 def test_distance_bias_looks_back_only() -> None:
-    bias = attention.distance_bias(torch.tensor([[1.0, 2.0, 3.0]]), 3)[0]
+    bias = attention.distance_bias(torch.tensor([[1.0, 2.0, 3.0]]), attention.steps_back(0, 3, torch.device("cpu")))[0]
     inf = float("inf")
     assert bias.tolist() == [[1, -inf, -inf], [2, 1, -inf], [3, 2, 1]]
 

@@ -128,7 +128,7 @@ class TrunkOptions(Spec):
     """The causal network over a member's events: its registered type and its sizes."""
 
     type: str = "gated_transformer"
-    """Registered trunk: `gated_transformer`, or one that an outside package adds."""
+    """Registered trunk: `gated_transformer`, `hstu`, `sasrec`, or one that an outside package adds."""
     dim: Size = 64
     """Width D of every vector in the model."""
     layers: int = Field(default=2, ge=1, le=64)
@@ -141,8 +141,8 @@ class TrunkOptions(Spec):
     """How heads share the state of a request: `shared`, or experts that each head mixes for itself."""
 
 
-class GatedTransformerOptions(TrunkOptions):
-    """Pre-norm attention with gated residuals, a learned relative bias and a short causal mixing."""
+class AttentionOptions(TrunkOptions):
+    """Attention heads that share the width."""
 
     def model_post_init(self, context: Any, /) -> None:
         """Check that the width divides into the attention heads."""
@@ -150,16 +150,31 @@ class GatedTransformerOptions(TrunkOptions):
             raise ValueError(f"dim {self.dim} is no multiple of heads {self.heads}")
 
 
+class GatedTransformerOptions(AttentionOptions):
+    """Pre-norm attention with gated residuals, a learned relative bias and a short causal mixing."""
+
+
+class HstuOptions(AttentionOptions):
+    """Pointwise attention by SiLU with a learned relative bias, gated, no feed-forward part (Zhai et al. 2024)."""
+
+
+class SasRecTrunkOptions(AttentionOptions):
+    """Plain self-attention (Kang and McAuley 2018): the reference that other trunks are held against."""
+
+
 TRUNKS = Registry(
     "trunk",
     "playbill.trunks",
     {
         "gated_transformer": Plugin(
-            "playbill.models.trunks.gated_transformer:GatedTransformer",
-            "playbill.definitions.specs.network:GatedTransformerOptions",
-        )
+            "playbill.models.trunks.gated_transformer:GatedTransformer", f"{_SPECS}:GatedTransformerOptions"
+        ),
+        "hstu": Plugin("playbill.models.trunks.hstu:Hstu", f"{_SPECS}:HstuOptions"),
+        "sasrec": Plugin("playbill.models.trunks.sasrec:SasRecTrunk", f"{_SPECS}:SasRecTrunkOptions"),
     },
 )
+"""Modules made by `module(config)` of a `models.config.NetworkConfig`; called with tokens [B, L, D] they return states
+[B, L, D], of which number l depends on tokens 0 to l only."""
 
 
 def read_trunk(value: Any) -> Any:
