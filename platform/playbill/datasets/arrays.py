@@ -66,6 +66,16 @@ class TargetArrays:
     rows: dict[str, Ints64] = field(default_factory=dict)
     """Field -> [N, 1 + A] the row of a page that each title begins, and those above it; empty without heads about rows.
     See `row_entries.PageRows.around`."""
+    further: dict[str, FurtherArrays] = field(default_factory=dict)
+    """Head -> what else its rows have as their targets, for heads with a horizon."""
+
+
+@dataclass(frozen=True, slots=True)
+class FurtherArrays:
+    """Targets of N rows beside their own titles. Letter: F further titles of a row."""
+
+    title: Ints64  # [N, F] title rows, 0 = none
+    share: Floats32  # [N, F] of the row's weight; its own title has what is left
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,7 +29,7 @@ from playbill.datasets.examples.selection import Examples, LogTables, draw_strat
 from playbill.datasets.splits import Split
 from playbill.datasets.training_set import BatchSettings, TrainingSet
 from playbill.definitions.specs import ResolvedModel, TaskSpec, prune_heads
-from playbill.definitions.specs.head import ranks, read_negatives
+from playbill.definitions.specs.head import HorizonSpec, ranks, read_negatives
 
 if TYPE_CHECKING:
     from playbill.features import ServiceSchema
@@ -117,6 +117,7 @@ def build_training_set(
         pages=page_rows(encoder, learnt.events, examples.events),
         left_out=learnt.left_out,
         events=len(examples.tokens.event_rows),
+        moment=_moments(rows["event_at"], resolved),
     )
 
 
@@ -127,6 +128,13 @@ def _windows(examples: Examples, resolved: ResolvedModel) -> Windows:
     member = np.searchsorted(first, examples.rows.slot, side="right") - 1
     np.maximum.at(reach, member, examples.rows.slot - first[member])
     return cut_windows(counts, resolved.model.history.length, resolved.model.training.stride, reach)
+
+
+def _moments(event_at: pl.Series, resolved: ResolvedModel) -> Ints64:
+    """Return [m] moments of requests in microseconds since 1970, none where no head has a horizon."""
+    if all(head.horizon is None for head in resolved.model.heads.values()):
+        return np.zeros(0, np.int64)
+    return event_at.dt.epoch("us").to_numpy().astype(np.int64)
 
 
 def _snapshots(
@@ -179,7 +187,13 @@ def _settings(resolved: ResolvedModel, encoder: Encoder) -> BatchSettings:
     if encoder.title_rows.size - 1 > model.training.full_softmax_titles:
         drawn = read_negatives(DRAWN_TITLES).model_dump(mode="json")
         negatives |= {name: drawn for name, head in model.heads.items() if head.loss == "softmax"}
-    return BatchSettings(model.training.batch_slots, model.training.seed, softmax, tasks, negatives)
+    horizons = {name: _horizon(head.horizon) for name, head in model.heads.items() if head.horizon is not None}
+    return BatchSettings(model.training.batch_slots, model.training.seed, softmax, tasks, negatives, horizons)
+
+
+def _horizon(horizon: HorizonSpec) -> dict[str, Any]:
+    seconds = {"within_s": horizon.within.total_seconds(), "half_life_s": horizon.half_life.total_seconds()}
+    return {**seconds, "most": horizon.most}
 
 
 def _task(name: str, task: TaskSpec, encoder: Encoder) -> Task:

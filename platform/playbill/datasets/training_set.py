@@ -17,6 +17,7 @@ from playbill.arrays import AnyInts, Floats32, Ints64
 from playbill.datasets.arrays import TitleArrays
 from playbill.datasets.availability import States
 from playbill.datasets.batching.batches import Assembler, Batch, DrawnNegatives, Learnt, QueryPool, Task, draw_chances
+from playbill.datasets.batching.horizon import Moments
 from playbill.datasets.batching.windows import EpochPlan, Windows, drawn_windows, plan_epoch
 from playbill.datasets.encoding.context_columns import ContextColumns
 from playbill.datasets.encoding.encoder import Encoder
@@ -39,6 +40,8 @@ class BatchSettings:
     tasks: tuple[Task, ...]
     negatives: dict[str, dict[str, Any]] = field(default_factory=dict)
     """Head -> options of the policy that draws its negatives."""
+    horizons: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """Head -> `within_s`, `half_life_s` and `most`, for heads that learn what is chosen within a time."""
 
 
 @dataclass(frozen=True)
@@ -64,6 +67,8 @@ class TrainingSet:
     # optional heads of the definition that nothing here teaches, and why. `trained` is without them
     left_out: dict[str, str] = field(default_factory=dict)
     events: int = 0  # events that went into the tokens
+    # [m] when each request was made, microseconds since 1970; empty where no head has a horizon
+    moment: Ints64 = field(default_factory=lambda: np.zeros(0, np.int64))
 
     def trained(self, resolved: ResolvedModel) -> ResolvedModel:
         """Return the definition this was built from as it can be trained: without the heads left out here."""
@@ -156,8 +161,14 @@ class TrainingSet:
     @cached_property
     def _assembler(self) -> Assembler:
         policies = {head: make_policy(read_negatives(options)) for head, options in self.settings.negatives.items()}
-        learnt = Learnt(self.tokens, self.rows, self.context, self.snapshot, self.states, self.state, self.pages)
-        return Assembler(learnt, frozenset(self.settings.softmax), self.settings.tasks, policies)
+        moments = None
+        if self.settings.horizons:
+            typed = np.diff(self.context.query_offsets, append=len(self.context.query_grams)) > 0
+            alone = typed | (np.asarray(self.context.source_title) > 0)
+            moments = Moments.of(self.rows, self.token_member, self.moment, alone)
+        given = (self.tokens, self.rows, self.context, self.snapshot, self.states, self.state, self.pages, moments)
+        softmax = frozenset(self.settings.softmax)
+        return Assembler(Learnt(*given), softmax, self.settings.tasks, policies, self.settings.horizons)
 
     def save(self, folder: Path) -> None:
         """Write one .npy file per array, and what is no array as JSON, so that workers can map it into memory."""
@@ -212,7 +223,7 @@ class TrainingSet:
         return cls(encoder=encoder, names=names, **about, **own, **parts)
 
 
-_OWN = ("tokens", "token_member", "snapshot", "state")
+_OWN = ("tokens", "token_member", "snapshot", "state", "moment")
 _PARTS: dict[str, Any] = {
     "titles": TitleArrays,
     "context": ContextColumns,
@@ -250,4 +261,4 @@ def _mapped(folder: Path, name: str) -> NDArray[Any]:
 
 def _settings(raw: dict[str, Any]) -> BatchSettings:
     tasks = tuple(Task(**{**task, "lacking": tuple(task["lacking"])}) for task in raw["tasks"])
-    return BatchSettings(raw["batch_slots"], raw["seed"], tuple(raw["softmax"]), tasks, raw["negatives"])
+    return BatchSettings(**{**raw, "softmax": tuple(raw["softmax"]), "tasks": tasks})

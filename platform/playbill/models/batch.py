@@ -142,6 +142,20 @@ class NegativeBatch(Arrays):
 
 
 @dataclass(frozen=True, slots=True)
+class FurtherBatch(Arrays):
+    """Targets of N rows beside their own titles, in a head with a horizon. Letter: F further titles of a row."""
+
+    title: Tensor  # [N, F] 0 = none
+    share: Tensor  # [N, F] of the row's weight; its own title has what is left
+
+    DTYPES: ClassVar[Mapping[str, torch.dtype]] = {"title": INT, "share": FLOAT}
+
+    def of(self, chosen: Tensor) -> FurtherBatch:
+        """Return those of some rows."""
+        return FurtherBatch(self.title[chosen], self.share[chosen])
+
+
+@dataclass(frozen=True, slots=True)
 class TargetBatch(Arrays):
     """What happened in N requests."""
 
@@ -157,6 +171,8 @@ class TargetBatch(Arrays):
     """[N] row of `available`; empty where that is."""
     negatives: dict[str, NegativeBatch] = field(default_factory=dict)
     """Head name -> its negatives, for heads that do not rank against every title."""
+    further: dict[str, FurtherBatch] = field(default_factory=dict)
+    """Head -> what else its rows have as their targets, for heads with a horizon."""
     rows: dict[str, Tensor] = field(default_factory=dict)
     """Field of `rows.FIELDS` -> [N, 1 + A] the row that each title begins, and those above it; for heads about rows."""
 
@@ -177,6 +193,8 @@ class TargetBatch(Arrays):
                 found[name] = _convert(getattr(arrays, name), kind, device)
         negatives = getattr(arrays, "negatives", {})
         found["negatives"] = {head: NegativeBatch.from_arrays(own, device) for head, own in negatives.items()}
+        further = getattr(arrays, "further", {})
+        found["further"] = {head: FurtherBatch.from_arrays(own, device) for head, own in further.items()}
         return cls(**found)
 
 
@@ -244,5 +262,6 @@ def _padded_targets(targets: TargetBatch, padded: Callable[..., Tensor]) -> Targ
             name: NegativeBatch(own.title, own.expected, padded(own.usable), padded(own.shown))
             for name, own in targets.negatives.items()
         },
+        further={name: FurtherBatch(padded(own.title), padded(own.share)) for name, own in targets.further.items()},
         rows={name: padded(own) for name, own in targets.rows.items()},
     )

@@ -21,9 +21,10 @@ Batch = tuple[HistoryBatch, ContextBatch, TargetBatch]
 
 
 def titles_of(history: HistoryBatch, context: ContextBatch, targets: TargetBatch) -> Tensor:
-    """Return [U] the titles of histories, sources, targets, negatives and rows of pages."""
+    """Return [U] the titles of histories, sources, targets, further ones, negatives and rows of pages."""
     named = [history.title, context.source_title, targets.title]
     named += [titles for own in targets.negatives.values() for titles in (own.title, own.shown)]
+    named += [own.title for own in targets.further.values()]
     named += [targets.rows[name] for name in ABOUT_TITLES if name in targets.rows]
     flat = torch.cat([titles.flatten() for titles in named])
     found: Tensor = torch.unique(torch.cat([flat.new_zeros(1), flat]))
@@ -40,11 +41,12 @@ def renumbered(batch: Batch, title_U: Tensor) -> Batch:
     negatives = {
         head: replace(own, title=place(own.title), shown=place(own.shown)) for head, own in targets.negatives.items()
     }
+    further = {head: replace(own, title=place(own.title)) for head, own in targets.further.items()}
     rows = {name: place(own) if name in ABOUT_TITLES else own for name, own in targets.rows.items()}
     return (
         replace(history, title=place(history.title)),
         replace(context, source_title=place(context.source_title)),
-        replace(targets, title=place(targets.title), negatives=negatives, rows=rows),
+        replace(targets, title=place(targets.title), negatives=negatives, further=further, rows=rows),
     )
 
 

@@ -1,7 +1,8 @@
 """What each head is trained on: which rows, with which weight, against which loss.
 
 Heads about titles rank against the whole catalogue (`softmax_loss`), against drawn titles, or against titles that were
-not chosen; heads about rows and pages, and heads whose label is a number, have losses of their own.
+not chosen; heads about rows and pages, and heads whose label is a number, have losses of their own. The targets of a
+row may be a set, each title with its share of the row's weight: one row of logits teaches all of them.
 
 Drawn titles: Bengio and Senecal, "Adaptive importance sampling to accelerate training of a neural probabilistic
 language model" (2008): each drawn title counts for as many as it stands for, one over how often it was to be expected
@@ -11,7 +12,7 @@ Calibrated odds: Petrov and Macdonald, "gSASRec: reducing overconfidence in sequ
 negative sampling" (RecSys 2023, arXiv 2308.07192).
 Pairs: Rendle et al., "BPR: Bayesian personalized ranking from implicit feedback" (UAI 2009).
 Axis letters: N prediction rows, n rows that train a head, A rows above, T titles, S drawn titles, C shown titles of a
-row, D width, M matching space.
+row, F further targets of a row, D width, M matching space.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
 from playbill.definitions.specs.head import GbceOptions, HuberOptions, loss_plugin
-from playbill.models.batch import NegativeBatch, TargetBatch
+from playbill.models.batch import FurtherBatch, NegativeBatch, TargetBatch
 from playbill.models.config import HeadConfig, NetworkConfig
 from playbill.models.heads import Head
 from playbill.models.row_tower import FORGET_SHARE, PageHead, RowHead, row_logits
@@ -81,7 +82,14 @@ def softmax_sum(
         if weights_CF is None
         else MomentFeatures(weights_CF, prepared.snapshots.values, scene.context.snapshot[chosen]),
         names=names,
+        further=_further(settings, targets, chosen),
     )
+
+
+def _further(settings: HeadConfig, targets: TargetBatch, chosen: Tensor) -> FurtherBatch | None:
+    """Return the further targets of chosen rows, None for a head without a horizon."""
+    own = targets.further.get(settings.name)
+    return None if own is None else own.of(chosen)
 
 
 def _by_moment(scene: ScoringBatch, chosen: Tensor, share: Tensor) -> tuple[Tensor, Tensor]:
@@ -172,14 +180,21 @@ def gbce_power(negatives: Tensor, others: Tensor, calibration: float) -> Tensor:
     return 1 - calibration * (1 - alpha)
 
 
-def gbce_loss(target_n: Tensor, others_nX: Tensor, power_n: Tensor, weight_n: Tensor) -> Tensor:
+Scored = tuple[Tensor, Tensor]
+"""[n, F] scores of further targets, and their shares of each row's weight; 0 = there is none."""
+
+
+def gbce_loss(
+    target_n: Tensor, others_nX: Tensor, power_n: Tensor, weight_n: Tensor, further: Scored | None = None
+) -> Tensor:
     """Return the weighted sum of `-(power * log p(target) + sum log(1 - p(other))) / (1 + others)`, a float32 scalar.
 
-    Scores of others are minus infinity where a row may not use one.
+    Scores of others are minus infinity where a row may not use one. Of several targets the mean by share counts.
     """
     usable_nX = torch.isfinite(others_nX)
     negative_n = torch.where(usable_nX, F.softplus(others_nX.float()), 0.0).sum(-1)
-    losses_n = power_n * F.softplus(-target_n.float()) + negative_n
+    positive_n = _mean_of_targets(F.softplus(-target_n.float()), further, lambda score: F.softplus(-score.float()))
+    losses_n = power_n * positive_n + negative_n
     return (losses_n / (1 + usable_nX.sum(-1)) * weight_n).sum()
 
 
@@ -194,34 +209,59 @@ def gbce_sum(settings: HeadConfig, head: Head, scene: ScoringBatch, targets: Tar
         seen_n = targets.available.sum(-1)[targets.group[chosen]].to(weight_N)
     calibration = GbceOptions.model_validate(settings.options).calibration
     power_n = gbce_power(torch.isfinite(others_nX).sum(-1), seen_n - 1, calibration)
-    return gbce_loss(target_logits(head, scene, targets.title, chosen), others_nX, power_n, share)
+    further = _scored(head, scene, _further(settings, targets, chosen), chosen)
+    return gbce_loss(target_logits(head, scene, targets.title, chosen), others_nX, power_n, share, further)
+
+
+def _mean_of_targets(own_n: Tensor, further: Scored | None, of: Callable[[Tensor], Tensor]) -> Tensor:
+    """Return the mean by share of what each row's own title has and what `of` makes of the scores of the others."""
+    if further is None:
+        return own_n
+    scores_nF, share_nF = further
+    mean_n: Tensor = own_n * (1 - share_nF.sum(-1)) + (of(scores_nF) * share_nF).sum(-1)
+    return mean_n
+
+
+def _scored(head: Head, scene: ScoringBatch, own: FurtherBatch | None, chosen: Tensor) -> Scored | None:
+    if own is None:
+        return None
+    state_nD = scene.state_of(head)[chosen]
+    scores_nF = _shown_scores(head, scene, own.title, head.queries(state_nD), chosen)
+    return scores_nF + head.levels(state_nD).unsqueeze(-1), own.share
 
 
 LEAST_EXPECTED = 1e-9  # a title that was drawn although nobody expected it counts for no more than one over this
 
 
-def sampled_softmax_loss(target_n: Tensor, drawn_nS: Tensor, expected_S: Tensor, weight_n: Tensor) -> Tensor:
+def sampled_softmax_loss(
+    target_n: Tensor, drawn_nS: Tensor, expected_S: Tensor, weight_n: Tensor, further: Scored | None = None
+) -> Tensor:
     """Return the weighted sum of `log(exp(t) + sum_s exp(d_s) / expected_s) - t`, a float32 scalar.
 
     Scores of drawn titles are minus infinity where a row may not use one. `expected_S` is how often each was to be
-    expected in the draw; titles that are always there have 1.
+    expected in the draw; titles that are always there have 1. Of several targets all are in the sum, and t is their
+    mean by share.
     """
     corrected_nS = drawn_nS.float() - expected_S.clamp(min=LEAST_EXPECTED).log()
-    every = torch.cat([target_n.float().unsqueeze(-1), corrected_nS], dim=-1)
-    return ((torch.logsumexp(every, dim=-1) - target_n.float()) * weight_n).sum()
+    every = [target_n.float().unsqueeze(-1), corrected_nS]
+    if further is not None:
+        every.append(further[0].float().masked_fill(further[1] <= 0, -torch.inf))
+    wanted_n = _mean_of_targets(target_n.float(), further, Tensor.float)
+    return ((torch.logsumexp(torch.cat(every, dim=-1), dim=-1) - wanted_n) * weight_n).sum()
 
 
 def sampled_sum(
     settings: HeadConfig, head: Head, scene: ScoringBatch, targets: TargetBatch, weight_N: Tensor
 ) -> Tensor:
-    """Rank the target against drawn titles."""
+    """Rank the targets against drawn titles."""
     chosen, share = chosen_rows(weight_N)
     if not chosen.numel():
         return weight_N.new_zeros(())
     own = targets.negatives[settings.name]
     scores_nX = negative_scores(head, scene, own, chosen)
     expected = torch.cat([own.expected, own.expected.new_ones(own.shown.shape[1])])
-    return sampled_softmax_loss(target_logits(head, scene, targets.title, chosen), scores_nX, expected, share)
+    further = _scored(head, scene, _further(settings, targets, chosen), chosen)
+    return sampled_softmax_loss(target_logits(head, scene, targets.title, chosen), scores_nX, expected, share, further)
 
 
 def negatives_sum(

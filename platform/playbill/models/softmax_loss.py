@@ -19,6 +19,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 
+from playbill.models.batch import FurtherBatch
+
 CHUNK_LOGITS = 1 << 18  # logits that go through the softmax at a time: about what the second-level cache holds
 BLOCK_LOGITS = 1 << 20
 """Logits of one matrix product on a processor. They are read three times, so they should stay in its caches."""
@@ -65,6 +67,7 @@ class _Fixed:
     snapshot: Tensor | None
     names: Tensor | None
     requested: Tensor | None
+    further: FurtherBatch | None
 
     def queries(self, block: slice) -> tuple[slice, Tensor]:
         """Return which queries rows of a block have, and the numbers of those rows within it."""
@@ -83,8 +86,11 @@ def softmax_loss(
     hidden: Hidden | None = None,
     moments: MomentFeatures | None = None,
     names: Names | None = None,
+    further: FurtherBatch | None = None,
 ) -> Tensor:
     """Return the weighted sum of cross-entropies of `q · e + bias + features · weights + typed · name`, float32.
+
+    A row of several targets costs what a row of one does: their cross-entropies come from the same probabilities.
 
     Args:
         q_ND: Queries, float32 or bfloat16 (the products run in this type, all else in float32).
@@ -96,6 +102,7 @@ def softmax_loss(
         hidden: What does not compete; None = every title does.
         moments: Features of titles; None = they have none.
         names: What was typed; None = nothing was.
+        further: Other right titles of each row and their shares of its weight; none of them is hidden from it.
     """
     fixed = _Fixed(
         bias_row=bias_row_N,
@@ -106,6 +113,7 @@ def softmax_loss(
         snapshot=None if moments is None else moments.snapshot,
         names=None if names is None else names.names,
         requested=None if names is None else names.rows,
+        further=further,
     )
     weights, typed = None if moments is None else moments.weights, None if names is None else names.typed
     with torch.autocast(q_ND.device.type, enabled=False):
@@ -219,13 +227,30 @@ def _softmax_chunk(logits: Tensor, bias: Tensor, part: slice, fixed: _Fixed, gra
         # Arithmetic instead of a masked fill, which tests every cell for itself.
         exact.sub_(fixed.hidden.titles[fixed.hidden.row[part]].float().mul_(FAR)).scatter_(1, column, kept)
     share = torch.softmax(exact, dim=1, out=exact)
-    chosen = share.gather(1, column)
-    share.scatter_(1, column, chosen - 1)
+    loss = _one_target(share, column, weight) if fixed.further is None else _several(share, column, part, fixed)
     if grads is not None:
         grads.add_bias(share, bias_row, weight)
     if share is not logits:  # of another type
         logits.copy_(share)
+    return loss
+
+
+def _one_target(share: Tensor, column: Tensor, weight: Tensor) -> Tensor:
+    """Return the loss of rows and turn their probabilities into the gradient for weights of 1."""
+    chosen = share.gather(1, column)
+    share.scatter_(1, column, chosen - 1)
     return -(weight * chosen.squeeze(-1).clamp(min=TINY).log()).sum(dtype=torch.float64)
+
+
+def _several(share: Tensor, column: Tensor, part: slice, fixed: _Fixed) -> Tensor:
+    """Do so for rows of several targets: shares add up to 1, so the gradient is `softmax - shares`."""
+    assert fixed.further is not None
+    own = fixed.further.share[part]
+    columns = torch.cat([column, fixed.further.title[part]], dim=1)
+    shares = torch.cat([1 - own.sum(1, keepdim=True), own], dim=1)
+    losses = (shares * share.gather(1, columns).clamp(min=TINY).log()).sum(1)
+    share.scatter_add_(1, columns, -shares)
+    return -(fixed.weight[part] * losses).sum(dtype=torch.float64)
 
 
 class _Gradients:

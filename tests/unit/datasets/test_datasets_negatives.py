@@ -265,7 +265,7 @@ def test_what_is_drawn_stands_for_every_title_on_average(policy: str, rows: int)
         group = draw.integers(0, 2, rows)
         plays = np.arange(titles, dtype=np.float32)
         drawn, expected = made.draw(Pool(target, possible, plays, frequency), np.random.default_rng(seed))
-        usable = usable_titles(drawn, target, seen, group, np.zeros((rows, 0), np.int64))
+        usable = usable_titles(drawn, target[:, None], seen, group, np.zeros((rows, 0), np.int64))
         found = np.where(usable, worth[drawn] / np.maximum(expected[drawn], 1e-9), 0).sum(1)
         other = seen[group] & (np.arange(titles) != target[:, None])
         errors.append((found - (other * worth).sum(1)).mean())
@@ -295,7 +295,7 @@ def test_drawn_titles_are_the_same_for_every_rank_and_new_for_every_batch() -> N
 def test_a_title_is_not_used_both_as_drawn_and_as_shown() -> None:
     usable = usable_titles(
         np.array([1, 2, 3, 2, 0]),
-        np.array([1, 3]),
+        np.array([[1], [3]]),
         np.zeros((0, 0), np.bool_),
         np.zeros(0, np.int64),
         np.array([[2], [0]]),

@@ -27,6 +27,13 @@ def head(**changes: Any) -> HeadSpec:
         ({"loss": "huber", "negatives": "uniform"}, "learns from labelled events only"),
         ({"loss": "huber", "reward": "joy"}, "learns a number"),
         ({"loss": "softmax", "level": True}, "says nothing"),
+        (
+            {"loss": "pairwise", "negatives": "uniform", "horizon": {}},
+            "'horizon' belongs to 'gbce', ",
+        ),
+        ({"loss": "softmax", "horizon": {"within": "0h"}}, r"horizon\.within"),
+        ({"loss": "softmax", "horizon": {"hours": 3}}, r"horizon\.hours"),
+        ({"loss": "softmax", "horizon": {"most": 1}}, r"horizon\.most"),
         ({"loss": "hubber"}, "unknown loss 'hubber'"),
     ],
 )

@@ -15,6 +15,7 @@ import numpy as np
 from playbill.arrays import AnyInts, Bools, Floats32, Ints64
 from playbill.datasets.arrays import ContextArrays, HistoryArrays, TargetArrays, gather_bags, with_end
 from playbill.datasets.availability import States
+from playbill.datasets.batching.horizon import FurtherTitles, Moments
 from playbill.datasets.batching.synthetic_queries import made_queries
 from playbill.datasets.batching.targets import TargetAssembler
 from playbill.datasets.batching.windows import Windows, row_ranges
@@ -133,6 +134,7 @@ class Learnt:
     states: States  # what could be seen in the requests
     state: AnyInts  # [m] state of each
     pages: PageRows | None = None  # rows of logged pages
+    moments: Moments | None = None  # of the rows, where a head has a horizon
 
 
 class Assembler:
@@ -147,11 +149,18 @@ class Assembler:
         softmax: frozenset[str],
         tasks: tuple[Task, ...],
         policies: Mapping[str, NegativePolicy] | None = None,
+        horizons: Mapping[str, dict[str, Any]] | None = None,
     ) -> None:
         self.tokens, self.rows, self.context = learnt.tokens, learnt.rows, learnt.context
         self.snapshot, self.softmax, self.tasks = learnt.snapshot, softmax, tasks
         self.query_offsets = with_end(learnt.context.query_grams, learnt.context.query_offsets)
-        self.targets = TargetAssembler(learnt.rows, learnt.states, learnt.state, softmax, policies or {}, learnt.pages)
+        further = {
+            head: FurtherTitles(learnt.rows, head, learnt.moments, options)
+            for head, options in (horizons or {}).items()
+            if learnt.moments is not None
+        }
+        given = (learnt.rows, learnt.states, learnt.state, softmax, policies or {}, learnt.pages)
+        self.targets = TargetAssembler(*given, further)
 
     def batch(self, windows: Windows, width: int, shared: DrawnNegatives) -> Batch:
         """Assemble one rank's part of a batch: B windows of width L, and what was drawn for the batch."""

@@ -10,8 +10,9 @@ from collections.abc import Mapping
 import numpy as np
 
 from playbill.arrays import AnyInts, Bools, Floats32, Ints64
-from playbill.datasets.arrays import NegativeArrays, TargetArrays
+from playbill.datasets.arrays import FurtherArrays, NegativeArrays, TargetArrays
 from playbill.datasets.availability import KeptMasks, States
+from playbill.datasets.batching.horizon import FurtherTitles
 from playbill.datasets.encoding.row_entries import PageRows
 from playbill.datasets.examples.negatives import NegativePolicy, Pool, shown_titles, usable_titles
 from playbill.datasets.examples.rows import TrainingRows
@@ -28,8 +29,9 @@ class TargetAssembler:
         softmax: frozenset[str],
         policies: Mapping[str, NegativePolicy],
         pages: PageRows | None = None,
+        further: Mapping[str, FurtherTitles] | None = None,
     ) -> None:
-        self.rows, self.states, self.state = rows, states, state
+        self.rows, self.states, self.state, self.further = rows, states, state, further or {}
         self.softmax, self.policies, self.pages = softmax, policies, pages or PageRows.none()
         self._frequencies: dict[str, Floats32] = {}
         self._masks = KeptMasks(states)
@@ -44,6 +46,7 @@ class TargetAssembler:
             for values in labels.values():
                 values[:logged][self.rows.silent[row[:logged]]] = np.nan
         available, group = self._available(row)
+        further = {head: own.of(row, logged, available, group) for head, own in self.further.items()}
         return TargetArrays(
             title=title,
             labels=labels,
@@ -52,9 +55,10 @@ class TargetAssembler:
             available=available,
             group=group,
             negatives={
-                head: self._negatives(policy, row, title, available, group, *drawn[head])
+                head: self._negatives(policy, row, _targets(title, further.get(head)), available, group, *drawn[head])
                 for head, policy in self.policies.items()
             },
+            further=further,
             rows=self.pages.around(row),
         )
 
@@ -101,7 +105,7 @@ class TargetAssembler:
         self,
         policy: NegativePolicy,
         row: Ints64,
-        title: Ints64,
+        targets: Ints64,
         available: Bools,
         group: Ints64,
         drawn: Ints64,
@@ -111,11 +115,12 @@ class TargetAssembler:
         if policy.shown != 0:
             shown = shown_titles(self.rows.slate, self.rows.slate_offsets, row, policy.shown)
             seen = available[group[:, None], shown] if len(available) else shown > 0
-            shown = np.where(seen & (shown != title[:, None]), shown, 0)
+            chosen = np.logical_or.reduce([shown == own[:, None] for own in targets.T])
+            shown = np.where(seen & ~chosen, shown, 0)
         return NegativeArrays(
             title=drawn,
             expected=expected[drawn],
-            usable=usable_titles(drawn, title, available, group, shown),
+            usable=usable_titles(drawn, targets, available, group, shown),
             shown=shown,
         )
 
@@ -141,3 +146,8 @@ class TargetAssembler:
             counts = np.bincount(self.rows.title[positive], weights=weights, minlength=titles)
             self._frequencies[head] = (counts / max(counts.sum(), 1)).astype(np.float32)
         return self._frequencies[head]
+
+
+def _targets(title: Ints64, further: FurtherArrays | None) -> Ints64:
+    """Return [N, 1 + F] every target of each row, 0 where there are no more."""
+    return title[:, None] if further is None else np.concatenate([title[:, None], further.title], axis=1)

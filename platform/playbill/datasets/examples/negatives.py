@@ -137,15 +137,17 @@ def make_policy(options: NegativesOptions) -> NegativePolicy:
     return made
 
 
-def usable_titles(drawn: Ints64, target: Ints64, available: Bools, group: Ints64, shown: Ints64) -> Bools:
-    """Return [N, S] which drawn titles count for which row: not its target, nor `shown` ([N, C], used beside them).
+def usable_titles(drawn: Ints64, targets: Ints64, available: Bools, group: Ints64, shown: Ints64) -> Bools:
+    """Return [N, S] which drawn titles count for which row: none of its targets, nor of `shown`, used beside them.
+
+    `targets` are [N, 1 + F], `shown` [N, C]; 0 = none.
 
     `available` [G, T] is what could be seen, by `group`; no rows where everything always could.
     """
-    usable: Bools = (drawn > 0) & (drawn != target[:, None])
+    usable: Bools = (drawn > 0) & (drawn != targets[:, :1])
     if len(available):
         usable &= available[:, drawn][group]
-    for column in shown.T:
+    for column in (*targets.T[1:], *shown.T):
         usable &= drawn != column[:, None]
     return usable
 

@@ -7,14 +7,17 @@ sum of the losses of N rows; see `playbill.models.objectives`. Outside packages 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import BeforeValidator, Field, PositiveFloat, PositiveInt, SerializeAsAny, model_validator
 
 from playbill.definitions.specs.base import (
     UNFINISHED,
+    Duration,
     Reference,
     Spec,
+    added_later,
     plugin_options,
     read_options,
     registered,
@@ -36,6 +39,8 @@ class LossPlugin(Plugin):
     """What the logits of a head trained by it are."""
     negatives: Literal["none", "optional", "required"] = "none"
     """Whether a head has `negatives`: never, if it likes, or always."""
+    sets: bool = False
+    """It can have several titles as the targets of one row."""
     absolute: bool = False
     """Titles compete, and yet a constant added to all logits changes the loss."""
 
@@ -68,9 +73,9 @@ LOSSES = Registry(
     "loss",
     "playbill.losses",
     {
-        "softmax": LossPlugin("playbill.models.objectives:softmax_sum", ranks=True, meaning="competing"),
+        "softmax": LossPlugin("playbill.models.objectives:softmax_sum", ranks=True, meaning="competing", sets=True),
         "sampled_softmax": LossPlugin(
-            "playbill.models.objectives:sampled_sum", ranks=True, meaning="competing", negatives="required"
+            "playbill.models.objectives:sampled_sum", ranks=True, meaning="competing", negatives="required", sets=True
         ),
         "pairwise": LossPlugin(
             "playbill.models.objectives:pairwise_sum", ranks=True, meaning="competing", negatives="required"
@@ -81,6 +86,7 @@ LOSSES = Registry(
             ranks=True,
             meaning="competing",
             negatives="required",
+            sets=True,
             absolute=True,
         ),
         "bce": LossPlugin("playbill.models.objectives:binary_sum", negatives="optional"),
@@ -201,6 +207,17 @@ HISTORY_TERMS: tuple[HistoryTerm, ...] = get_args(HistoryTerm)
 """What may be added to a head's scores: see `playbill.models.history_terms`."""
 
 
+class HorizonSpec(Spec):
+    """What a member chose in the time after a request, as the targets of it: a set, not the one next title."""
+
+    within: Annotated[Duration, Field(gt=timedelta(0))] = timedelta(hours=48)
+    """How long after a request what is chosen still answers it."""
+    half_life: Annotated[Duration, Field(gt=timedelta(0))] = timedelta(hours=12)
+    """The time after which a choice counts half as much: about how long lists are kept before they are made anew."""
+    most: int = Field(default=8, ge=2, le=64)
+    """Titles of one request at most, the first ones."""
+
+
 class HeadSpec(Spec):
     """One thing the model predicts."""
 
@@ -226,6 +243,9 @@ class HeadSpec(Spec):
     terms: tuple[HistoryTerm, ...] = ()
     """Sums over the member's history, and popularity, that are added to its scores, where titles compete in its loss.
     Training learns their weights by canvas and history length on the validation fold, 0 where they do not help."""
+    horizon: HorizonSpec | None = added_later(None)
+    """Learn every title that its label is above 0 for within a time, each by its reward and less the later it came,
+    where several titles may be the targets of a row: under `softmax`, `sampled_softmax` and `gbce`."""
     optional: bool = False
     """Leave the head out, with a note, where its label teaches nothing: it has no positive row, is the same for every
     event of a head that does not rank, or waits for events that the protocol holds out."""
@@ -255,7 +275,7 @@ class HeadSpec(Spec):
 
     def _check_loss(self) -> None:
         if self.loss is None:
-            for own in ("options", "terms"):
+            for own in ("options", "terms", "horizon"):
                 if getattr(self, own):
                     raise ValueError(f"'{own}' belong to a 'loss'")
             return
@@ -267,11 +287,17 @@ class HeadSpec(Spec):
             raise ValueError(f"'{self.loss}' {what}; 'negatives' belong to {', '.join(others[:-1])} or {others[-1]}")
         if self.negatives is None and wanted == "required":
             raise ValueError(f"'{self.loss}' needs 'negatives', such as {{policy: mixed, count: 512}}")
-        if self.level and not loss_plugin(self.loss).leveled:
+        self._check_extras(loss_plugin(self.loss))
+
+    def _check_extras(self, loss: LossPlugin) -> None:
+        if self.level and not loss.leveled:
             raise ValueError(f"titles compete in '{self.loss}', so a 'level' that all of them share says nothing")
-        if self.terms and loss_plugin(self.loss).meaning != "competing":
+        if self.terms and loss.meaning != "competing":
             raise ValueError(f"titles do not compete in '{self.loss}', so 'terms' cannot be added to its scores")
         if len(set(self.terms)) < len(self.terms):
             raise ValueError("'terms' names one of them twice")
-        if self.reward is not None and loss_plugin(self.loss).meaning == "value":
+        if self.horizon is not None and not loss.sets:
+            able = [f"'{name}'" for name in LOSSES.names() if loss_plugin(name).sets]
+            raise ValueError(f"'{self.loss}' has one target a row; 'horizon' belongs to {', '.join(able)}")
+        if self.reward is not None and loss.meaning == "value":
             raise ValueError(f"a reward says how much a choice teaches; '{self.loss}' learns a number and takes none")
