@@ -130,13 +130,19 @@ class KeptMasks:
 
 
 def availability_states(
-    titles: Vocabulary, availability: pl.DataFrame, requests: pl.DataFrame, resolved: ResolvedModel, audience: Audience
+    titles: Vocabulary,
+    availability: pl.DataFrame,
+    requests: pl.DataFrame,
+    resolved: ResolvedModel,
+    audience: Audience,
+    *,
+    competing: Bools | None = None,
 ) -> tuple[States, Ints64]:
     """Find the states of [m] requests (rows with event_at, country and canvas), and [m] which one each is in.
 
     `*` in `availability` is every country; a country it does not name sees those spans only. On a canvas without a
     definition all that is there could be seen. Where all titles could always be seen there are no states, and the
-    numbers are 0.
+    numbers are 0. `competing` [T] are the titles that count as seen at all (None = every one).
     """
     spans = _spans(titles, availability)
     countries = Vocabulary("country", sorted(set(spans["country"].to_list()) - {EVERYWHERE}))
@@ -160,7 +166,7 @@ def availability_states(
         only_kids=audience.profile[first],
         upcoming=upcoming,
         bounds=bounds,
-        shown=np.stack([audience.described.matches(own) for own in rules]),
+        shown=np.stack([audience.described.matches(own) for own in rules]) & (True if competing is None else competing),
         kids=audience.titles,
     )
     if found.hide_nothing():

@@ -86,17 +86,25 @@ def build_training_set(
     snapshots, snapshot, kept = _snapshots(features, state.snapshot_hours, schema, rows["event_at"], state.titles)
     boundary.moments("title snapshots", from_microseconds(int(kept.max())))
     encoder = Encoder(with_categories(state, rows, snapshots.categorical))
+    evidence = _evidence(encoder, learnt.events, examples.rows, resolved)
     arrays = title_arrays(
         encoder,
         learnt.titles,
         boundary.known(learnt.availability, "recorded_at"),
-        plays=_evidence(encoder, learnt.events, examples.rows, resolved),
+        plays=evidence,
         as_of=learnt.as_of,
         snapshots=snapshot_values(snapshots, state.title_snapshot),
         categorical=snapshots.categorical,
     )
     audience = Audience.of(encoder.title_rows, learnt.titles, tables.member_versions(), examples.requests)
-    states, seen = availability_states(encoder.title_rows, learnt.availability, examples.requests, resolved, audience)
+    states, seen = availability_states(
+        encoder.title_rows,
+        learnt.availability,
+        examples.requests,
+        resolved,
+        audience,
+        competing=evidence > 0 if resolved.model.titles.negatives == "seen" else None,
+    )
     _, copies, strata = draw_strata(examples, learnt, tables, resolved)
     return TrainingSet(
         encoder=encoder,

@@ -111,6 +111,7 @@ class TitleConfig(NetworkPart):
     id_embedding: bool = True
     metadata: bool = True
     age_gate: bool = True
+    fallback: bool = False  # whether a vector of its kind stands beside the metadata of a title without a usable id
     neighbours: NonNegativeInt = 0  # neighbours of each title that are kept for likeness; 0 = no blend asks for it
     companions: NonNegativeInt = 0
     """Titles played beside each title that are kept for likeness; 0 = no blend asks for it, or an older version."""

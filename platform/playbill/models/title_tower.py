@@ -1,7 +1,8 @@
 """The title tower: `e_TD = g(age) * id_TD + (1 - g(age)) * meta_TD`.
 
 A title with a long past is mostly its id vector; one that has just arrived, or is still to come, is its
-metadata. In training, ids are hidden at random, so the metadata vector must work alone.
+metadata. In training, ids are hidden at random, so the metadata vector must work alone. Where a title's id is hidden or
+was never trained, a vector of its kind may stand beside the metadata: it is trained on the hidden ones.
 Axis letters: T titles, D width, M matching space, S snapshots, F features.
 """
 
@@ -40,6 +41,7 @@ class TitleTower(nn.Module):
         self.config = titles
         self.id = nn.Embedding(titles.titles, dim, padding_idx=0)
         nn.init.normal_(self.id.weight, std=VECTOR_STD)
+        self.fallback = nn.Embedding(titles.kinds, dim) if titles.fallback else None
         self.static = Normaliser(titles.numeric)
         self.dynamic = Normaliser(titles.snapshot)
         self.gate = nn.Linear(3, 1)
@@ -53,6 +55,8 @@ class TitleTower(nn.Module):
             self.gate.weight.copy_(torch.tensor([[0.0, 0.0, 1.0]]))
             self.gate.bias.fill_(-1.4)
             self.id.weight[0] = 0
+            if self.fallback is not None:
+                self.fallback.weight.zero_()
 
     def prepare(self, titles: TitleInputs, grams: GramSpace) -> PreparedTitles:
         """Compute what the weights do not change."""
@@ -69,22 +73,29 @@ class TitleTower(nn.Module):
 
     def forward(self, titles: TitleInputs, prepared: PreparedTitles) -> tuple[Tensor, Tensor]:
         """Return title vectors [T, D] and the share [T, 1] of each title's id in its vector."""
-        share_T1 = self._id_share(titles, prepared)
+        usable_T1 = self._usable(titles)
+        share_T1 = self._id_share(usable_T1, prepared)
         vectors_TD = share_T1 * self.id(titles.index)
         if self.config.metadata:
             vectors_TD = vectors_TD + (1 - share_T1) * self.metadata(titles, prepared)
+        if self.fallback is not None:
+            vectors_TD = vectors_TD + ~usable_T1 * self.fallback(titles.kind)
         return vectors_TD, share_T1
 
-    def _id_share(self, titles: TitleInputs, prepared: PreparedTitles) -> Tensor:
-        usable = (titles.has_id & (titles.index > 0)).unsqueeze(-1)
+    def _usable(self, titles: TitleInputs) -> Tensor:
+        """Return [T, 1] whether a title's id may be read: it was trained, and is not hidden now."""
+        usable_T1 = (titles.has_id & (titles.index > 0)).unsqueeze(-1)
+        stands_in = self.config.metadata or self.config.fallback
+        if self.training and self.config.id_mask and self.config.id_embedding and stands_in:
+            usable_T1 = usable_T1 & (torch.rand(usable_T1.shape, device=usable_T1.device) >= self.config.id_mask)
+        return usable_T1
+
+    def _id_share(self, usable_T1: Tensor, prepared: PreparedTitles) -> Tensor:
         if not self.config.id_embedding:
-            return torch.zeros_like(usable, dtype=torch.float32)
-        if not self.config.metadata:
-            return usable.float()
-        if self.training and self.config.id_mask:
-            usable = usable & (torch.rand(usable.shape, device=usable.device) >= self.config.id_mask)
-        gate = torch.sigmoid(self.gate(prepared.experience).float()) if self.config.age_gate else 1.0
-        return gate * usable
+            return torch.zeros_like(usable_T1, dtype=torch.float32)
+        if not (self.config.metadata and self.config.age_gate):
+            return usable_T1.float()
+        return torch.sigmoid(self.gate(prepared.experience).float()) * usable_T1
 
 
 class Metadata(nn.Module):

@@ -69,6 +69,7 @@ def network_config(resolved: ResolvedModel, encoder: Encoder) -> NetworkConfig:
             metadata=bool(model.titles.metadata),
             age_gate=model.titles.age_gate,
             id_mask=model.titles.id_mask,
+            fallback=model.titles.fallback == "kind",
             neighbours=NEIGHBOURS if alike else 0,
             companions=NEIGHBOURS if alike else 0,
         ),

@@ -32,3 +32,21 @@ def test_a_title_that_was_only_asked_for_has_an_id() -> None:
     assert 0 < data.plays[place] <= requested
     others = [row for row in range(1, len(data.plays)) if row != place]
     assert (data.plays[others] == without.plays[others]).all()
+
+
+def test_titles_without_an_example_are_no_negatives_where_the_definition_says_so() -> None:
+    heads = {"play": {"label": "play", "loss": "softmax"}}
+    dropped = shown_service.log().filter(~((pl.col("title_id") == COMING) & (pl.col("action") == "play")))
+    plain = shown_service.training_set(shown_service.model(heads), dropped)
+    seen = shown_service.training_set(shown_service.model(heads, titles={"negatives": "seen"}), dropped)
+    place = int(plain.encoder.title_rows.encode(pl.Series([COMING]))[0])
+    assert not plain.titles.has_id[place]
+    for one, other in zip(plain.epoch(0), seen.epoch(0), strict=True):
+        assert one.targets.available[:, place].any()
+        assert not other.targets.available[:, ~played(seen)].any()
+        assert (one.targets.available[:, played(seen)] == other.targets.available[:, played(seen)]).all()
+
+
+def played(data):
+    """Return [T] which titles have a play."""
+    return data.plays > 0

@@ -58,6 +58,12 @@ class TitlesSpec(Spec):
     """Mix id and metadata vector by the title's age."""
     id_mask: float = Field(default=0.1, ge=0, lt=1)
     """Share of id vectors hidden in training, so that metadata has to work."""
+    fallback: Literal["kind", "none"] = "none"
+    """What stands beside the metadata of a title whose id is hidden, or was never trained: with `kind` a learned vector
+    of its kind, one for all where `kind` is not among `metadata`."""
+    negatives: Literal["all", "seen"] = "all"
+    """Titles that what was played is ranked against in training: `all`, or those `seen`, which have a play or another
+    example there. Nobody could play a title that launches later, and `all` has the model learn that nobody wants it."""
     svd_start: bool = True
     """Start id vectors from a factorisation of the log instead of noise."""
     snapshot_hours: int = Field(default=24, ge=1, le=8760)
@@ -67,6 +73,8 @@ class TitlesSpec(Spec):
     def _something_to_learn_from(self) -> Self:
         if not self.id_embedding and not self.metadata:
             raise ValueError("a title needs 'id_embedding', some 'metadata', or both")
+        if self.fallback == "kind" and not self.id_embedding:
+            raise ValueError("'fallback: kind' stands in for an id, so it needs 'id_embedding'")
         return self
 
 
