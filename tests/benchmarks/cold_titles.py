@@ -3,13 +3,14 @@
     python tests/benchmarks/cold_titles.py --data ml-1m --json
     python tests/benchmarks/cold_titles.py --data ml-1m --models shipped,genres --seeds 17
 
-MovieLens has few titles that nobody played in training, and those are the ones nobody wants. So new titles are made of
-old ones: a seeded 15 % of the titles with 10 training plays or more lose all of them but k, drawn from 0, 0, 5 and 50.
-Training reads the log of drawn members of 60 plays or more, without their last twenty plays. Tested are all of those of
-a title that has no play left, and two of each other bucket of each member; each asks with the member's history before
-it, and the whole catalogue is ranked but what the member has played. Networks have no features of titles and members, so
-what is known of a title's plays is in its id alone. `among` ranks titles of the same bucket alone, as a row of new titles does. Scores
-that tie share their places. Differences are paired by member, their intervals of 2,000 draws of members.
+MovieLens has few titles that nobody played in training, and those are the ones nobody wants. So new titles are made
+of old ones: a seeded 15 % of the titles with 10 training plays or more lose all of them but k, drawn from 0, 0, 5 and
+50. Training reads the log of drawn members of 60 plays or more, without their last twenty plays. Tested are all of
+those of a title that has no play left, and two of each other bucket of each member; each asks with the member's
+history before it, and the whole catalogue is ranked but what the member has played. Networks have no features of
+titles and members, so what is known of a title's plays is in its id alone. `among` ranks titles of the same bucket
+alone, as a row of new titles does. Scores that tie share their places. Differences are paired by member, their
+intervals of 2,000 draws of members.
 
 `genres` is the popularity of a title's genres: plays per title of each, halved every 90 days before the last one,
 averaged over its genres; `member_genres` weighs them by what the member has played.
