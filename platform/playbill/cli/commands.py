@@ -56,6 +56,9 @@ _OWN = {
     ),
     "parity": Command("playbill.cli.features:parity", summary="Compare served features with what training sees."),
     "train": Command("playbill.cli.train:train", summary="Train a model and register it in MLflow."),
+    "vectors": Command(
+        "playbill.cli.vectors:vectors", summary="Publish a version's vectors of members and titles for other models."
+    ),
     "evaluate": Command("playbill.cli.evaluate:evaluate", summary="Measure a model version under a named protocol."),
     "offpolicy": Command(
         "playbill.cli.off_policy:offpolicy", summary="Judge a model from the log of the policy that was served."

@@ -21,7 +21,7 @@ from playbill.datasets.encoding.context_columns import ContextColumns
 from playbill.datasets.encoding.encoder import Encoder
 from playbill.datasets.encoding.fit import fit_encoder, with_categories
 from playbill.datasets.encoding.row_entries import page_rows
-from playbill.datasets.encoding.titles import display_names, snapshot_values, title_arrays
+from playbill.datasets.encoding.titles import display_names, snapshot_values, title_arrays, vector_values
 from playbill.datasets.encoding.tokens import floor_moments
 from playbill.datasets.examples.rows import TrainingRows
 from playbill.datasets.examples.sampling import ExampleWeights, reward_versions
@@ -95,6 +95,7 @@ def build_training_set(
         as_of=learnt.as_of,
         snapshots=snapshot_values(snapshots, state.title_snapshot),
         categorical=snapshots.categorical,
+        vectors=vector_values(snapshots, state.title_vectors) if state.title_vectors else None,
     )
     audience = Audience.of(encoder.title_rows, learnt.titles, tables.member_versions(), examples.requests)
     states, seen = availability_states(
@@ -149,7 +150,10 @@ def _snapshots(
     features: TrainingFeatureSource, hours: int, schema: ServiceSchema, event_at: pl.Series, title_ids: tuple[str, ...]
 ) -> tuple[Any, Ints64, Ints64]:
     """Return title features at every moment the rows need, which one each row reads, and the moments."""
-    columns = sum(column.entity == "title" and column.kind == "numeric" for column in schema.columns)
+    numbers = (
+        column.entity == "title" and column.kind == "numeric" for column in schema.columns if column.item is None
+    )
+    columns = sum(numbers)
     at = event_at.dt.epoch("us").to_numpy().astype(np.int64)
     moments = np.unique(floor_moments(at, hours))
     most = max(1, SNAPSHOT_BYTES // max(1, 4 * columns * (len(title_ids) + 1)))

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from scipy.special import stdtr, stdtrit
@@ -23,6 +24,8 @@ from playbill.definitions.specs.resolved import content_hash
 from playbill.errors import ComparisonError, ConfigError
 from playbill.evaluation.cases.event_log import TRAIN
 from playbill.evaluation.report import EvaluationReport
+from playbill.features.vectors import SPLIT as VECTORS_SPLIT
+from playbill.features.vectors import Pins, vectors_folder
 from playbill.metrics import Interval, MemberBootstrap, seed_interval
 from playbill.metrics.bootstrap import DEFAULT_LEVEL, DEFAULT_RESAMPLES
 
@@ -146,6 +149,20 @@ def assert_not_trained_on(split: Split, trained_split: Split, *, model: str = "t
             f"{tested.height} test events of protocol '{split.protocol}': the result would be of its memory. "
             f"Train it for that protocol: playbill train {model} --protocol {trained_for}"
         )
+
+
+def assert_vectors_not_trained_on(split: Split, features: Path, pins: Pins) -> None:
+    """Make sure that published vectors which a model reads were not learnt from what it would be measured on.
+
+    `pins` are the vectors by view, `features` the workspace's folder.
+
+    Raises:
+        ComparisonError: Test events of `split` are in the train fold of a version whose vectors are read.
+    """
+    for reference in sorted({pin["version"] for pin in pins.values()}):
+        model, _, version = reference.partition(":")
+        trained = Split.load(vectors_folder(features, model, int(version)) / VECTORS_SPLIT)
+        assert_not_trained_on(split, trained, model=model)
 
 
 def _short(value: str | None) -> str:

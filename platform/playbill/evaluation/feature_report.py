@@ -25,6 +25,7 @@ from playbill.evaluation.cases.build import build_case
 from playbill.evaluation.cases.case import EvaluationCase
 from playbill.evaluation.cases.event_log import EvaluationTables
 from playbill.evaluation.cases.score_function import AlignedScorer, MemberFeatures, with_features
+from playbill.features import feature_of
 
 if TYPE_CHECKING:  # it imports torch
     from playbill.ranking.scoring.scorer import Scorer
@@ -110,7 +111,8 @@ def feature_report(
 ) -> FeatureReport:
     """Measure how often each feature has a value and how much ranks depend on it. The same seed, the same numbers."""
     known = coverage(data)
-    titles = {*data.encoder.state.title_snapshot, *data.encoder.state.title_categorical}
+    state = data.encoder.state
+    titles = {*state.title_snapshot, *state.title_categorical, *map(feature_of, state.title_vectors)}
     uses = [FeatureUse(name, "title" if name in titles else "request", share) for name, share in known.items()]
     canvas = _canvas(resolved)
     try:
@@ -128,7 +130,10 @@ def feature_report(
 
 
 def coverage(data: TrainingSet) -> dict[str, float]:
-    """Return the share of training requests, or of titles at the snapshots' moments, that have each feature."""
+    """Return the share of training requests, or of titles at the snapshots' moments, that have each feature.
+
+    The numbers of a vector are one feature: they are there together.
+    """
     state, context = data.encoder.state, data.context
     snapshots, categorical = data.titles.snapshots[:, 1:], data.titles.categorical[1:]
     known = (
@@ -136,9 +141,10 @@ def coverage(data: TrainingSet) -> dict[str, float]:
         (state.categorical, context.categorical > 0),
         (state.title_snapshot, ~np.isnan(snapshots)),
         (state.title_categorical, categorical > 0),
+        (state.title_vectors, ~np.isnan(data.titles.numeric[1:])),
     )
     return {
-        name: float(np.mean(present[..., place])) if present.size else 0.0
+        feature_of(name): float(np.mean(present[..., place])) if present.size else 0.0
         for names, present in known
         for place, name in enumerate(names)
     }
@@ -188,12 +194,13 @@ class _Trial:
 
     def _shuffled_requests(self, use: FeatureUse, generator: np.random.Generator) -> Floats64:
         order = generator.permutation(len(self._requests))
-        values = [(self._requests[place].features or {}).get(use.feature) for place in order]
+        known = [{**(request.features or {})} for request in self._requests]
+        values = [{name: of for name, of in known[place].items() if feature_of(name) == use.feature} for place in order]
         if len(set(map(str, values))) < 2:
             return self._ranks
         shuffled = [
-            replace(request, features={**(request.features or {}), use.feature: value})
-            for request, value in zip(self._requests, values, strict=True)
+            replace(request, features={name: of for name, of in own.items() if feature_of(name) != use.feature} | value)
+            for request, own, value in zip(self._requests, known, values, strict=True)
         ]
         return self._ranked(self._scorer, shuffled)
 

@@ -22,6 +22,7 @@ from playbill.features.reports import (
     ServiceSchema,
     TitleSnapshots,
     ViewParity,
+    feature_of,
     other_files,
 )
 from playbill.features.store_errors import as_known_on
@@ -50,6 +51,7 @@ __all__ = [
     "as_known_on",
     "backfill_features",
     "build_features",
+    "feature_of",
     "online_store_state",
     "other_files",
 ]

@@ -14,6 +14,7 @@ from feast.feature_view import DUMMY_ENTITY_ID, FeatureView
 from feast.feature_view_projection import FeatureViewProjection
 from feast.field import Field
 from feast.on_demand_feature_view import OnDemandFeatureView
+from feast.types import Array, Float32, Float64
 
 from playbill.errors import DefinitionError, Problem, StateError, UnknownNameError
 from playbill.features.reports import FeatureColumn, FeatureEntity, FeatureKind, ServiceSchema
@@ -38,10 +39,15 @@ class Catalog:
     entities: dict[str, FeatureEntity]
     """Whose values a view (of either kind) holds."""
 
-    def plain(self, *entities: FeatureEntity) -> dict[str, list[Field]]:
-        """Return the views to read for some entities: name -> the features needed of it."""
+    def plain(self, *entities: FeatureEntity, vectors: bool | None = None) -> dict[str, list[Field]]:
+        """Return the views to read for some entities: name -> the features needed of it.
+
+        `vectors` leaves out what is read as numbers and strings, or (False) as vectors.
+        """
         needed: dict[str, dict[str, Field]] = {}
         for column in self.schema.of(*entities):
+            if vectors is not None and vectors is (column.item is None):
+                continue
             for name, field in self._sources(column):
                 needed.setdefault(name, {})[field.name] = field
         return {name: list(fields.values()) for name, fields in needed.items()}
@@ -52,7 +58,7 @@ class Catalog:
 
     def refs(self, *entities: FeatureEntity) -> list[str]:
         """Return Feast's `view:feature` names of the columns of some entities."""
-        return [f"{column.view}:{column.feature}" for column in self.schema.of(*entities)]
+        return list(dict.fromkeys(f"{column.view}:{column.feature}" for column in self.schema.of(*entities)))
 
     def _sources(self, column: FeatureColumn) -> Iterator[tuple[str, Field]]:
         if column.view in self.views:
@@ -155,16 +161,26 @@ def _checked(service: str, projections: list[FeatureViewProjection], reader: _Vi
 def _columns(projection: FeatureViewProjection, entity: FeatureEntity) -> tuple[list[FeatureColumn], list[Problem]]:
     columns, problems = [], []
     for field in projection.features:
-        kind = feature_kind(field)
-        if kind is None:
-            where = f"{projection.name}.{field.name}"
-            problems.append(
-                Problem(where, f"is {field.dtype}, neither a number nor a string.", "Leave it out or derive one.")
-            )
-        else:
-            name = f"{projection.name}__{field.name}"
+        kind, name = feature_kind(field), f"{projection.name}__{field.name}"
+        if kind is not None:
             columns.append(FeatureColumn(name, projection.name, field.name, entity, kind))
+        elif length := vector_length(field):
+            own = (projection.name, field.name, entity)
+            columns += [FeatureColumn(f"{name}[{item}]", *own, "numeric", item) for item in range(length)]
+        else:
+            what, hint = "neither a number nor a string", "Leave it out or derive one."
+            if field.dtype in _FLOATS:
+                what, hint = "of no known length", "Declare it with vector_length=N, and a model reads N numbers."
+            problems.append(Problem(f"{projection.name}.{field.name}", f"is {field.dtype}, {what}.", hint))
     return columns, problems
+
+
+_FLOATS = (Array(Float32), Array(Float64))
+
+
+def vector_length(field: Field) -> int:
+    """Return how many numbers a model reads of an array of floats that says so; 0 for any other feature."""
+    return int(field.vector_length or 0) if field.dtype in _FLOATS else 0
 
 
 def feature_kind(field: Field) -> FeatureKind | None:

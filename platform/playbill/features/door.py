@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from datetime import datetime
 from functools import cached_property
 from time import perf_counter
@@ -28,6 +28,7 @@ from playbill.features.reports import (
     TitleSnapshots,
 )
 from playbill.features.store_errors import at_the_door
+from playbill.features.vectors import Pins, pins_of, require_pinned
 from playbill.tables import RequestLog, Tables, workspace_clock
 from playbill_feast.errors import StoreError
 
@@ -64,11 +65,15 @@ class FeatureDoor:
         return self._feast.apply()
 
     def materialize(
-        self, until: datetime | None = None, progress: Callable[[str], None] | None = None
+        self,
+        until: datetime | None = None,
+        progress: Callable[[str], None] | None = None,
+        views: Collection[str] | None = None,
     ) -> MaterializeReport:
         """Write every view's newest values up to a moment (default: the workspace's clock) into the online store.
 
-        `progress` is called with each view's name before it is written.
+        `progress` is called with each view's name before it is written; `views` are the wanted ones, None = all. Views
+        of vectors that this workspace has not published are left out.
 
         Raises:
             DataError: A view's file lacks declared columns; all are named.
@@ -76,7 +81,7 @@ class FeatureDoor:
         moment = until or workspace_clock(self.workspace).now()
         if moment.tzinfo is None:
             raise ConfigError(f"materialize needs a moment with a time zone, got {moment.isoformat()}")
-        report = self._feast.materialize(moment, progress)
+        report = self._feast.materialize(moment, progress, views)
         write_notes(self.workspace, self._notes)
         return report
 
@@ -200,6 +205,22 @@ class FeatureDoor:
         from playbill.features.provenance import file_digests
 
         return file_digests(feast, service)
+
+    def vector_pins(self, service: str) -> dict[str, dict[str, str]]:
+        """Return which published vectors a service reads now, by view; see `vectors.VectorPin`.
+
+        Raises:
+            StateError: It names vectors that this workspace has not published.
+        """
+        return pins_of(self.workspace.features, self._feast.catalog(service).views)
+
+    def require_pinned(self, pins: Pins, reader: str) -> None:
+        """Check that the store holds the vectors that a model was trained with; `reader` is the model.
+
+        Raises:
+            IntegrityError: It holds others, or none.
+        """
+        require_pinned(self.workspace.features, pins, reader)
 
     def online(
         self,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import sys
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from datetime import UTC, datetime
 from functools import cached_property
@@ -14,7 +14,7 @@ from typing import Any
 
 import polars as pl
 import pyarrow as pa
-from feast import FeatureStore
+from feast import FeatureStore, FileSource
 from feast.errors import FeastError, FeastModuleImportError
 from feast.feature_view import DUMMY_ENTITY_ID, FeatureView
 from feast.repo_config import RepoConfig, load_repo_config
@@ -27,9 +27,11 @@ from playbill.features.earlier_paths import EARLIER_MODULE, rename_registered
 from playbill.features.registration import apply_repository, render, require_rendered
 from playbill.features.reports import ApplyReport, MaterializedView, MaterializeReport
 from playbill.features.store_errors import at_the_door, store_errors
+from playbill.features.vectors import TAG
 from playbill.files import database_file, storage_error
 from playbill.tables import missing_driver
 from playbill_feast.frames import in_utc
+from playbill_feast.offline.sources import local_path
 from playbill_feast.offline.store import scan_source
 from playbill_feast.online.store import PackedOnlineStore, reading_at
 
@@ -218,9 +220,11 @@ class FeastDoor:
         store: PackedOnlineStore = self.store.provider.online_store
         return store
 
-    def materialize(self, until: datetime, progress: Callable[[str], None] | None) -> MaterializeReport:
-        """Write every view's newest values up to `until` into the online store."""
-        views = self._online_views()
+    def materialize(
+        self, until: datetime, progress: Callable[[str], None] | None, wanted: Collection[str] | None = None
+    ) -> MaterializeReport:
+        """Write every wanted view's newest values up to `until` into the online store."""
+        views = [view for view in self._online_views() if wanted is None or view.name in wanted]
         rows = {view.name: self._rows_to_write(view, until) for view in views}
         with self.registry_errors(), self.online_errors(), quiet():
             # `feast apply` makes the tables once; a store that was removed since needs them again.
@@ -241,11 +245,17 @@ class FeastDoor:
         with self.registry_errors():
             found = self.store.registry.list_feature_views(self.workspace.name)
         if views := sorted((view for view in found if view.online), key=lambda view: str(view.name)):
-            return views
+            return [view for view in views if self._published(view)]
         raise StateError(
             f"workspace '{self.workspace.name}' has no feature views registered. "
             f"Run `playbill -w {self.workspace.name} apply` first."
         )
+
+    def _published(self, view: FeatureView) -> bool:
+        """Say whether a view of vectors has any here: its definition is the same in every workspace."""
+        source = view.batch_source
+        path = local_path(self.config, source.path) if TAG in view.tags and isinstance(source, FileSource) else None
+        return path is None or path.is_file()
 
     def _rows_to_write(self, view: FeatureView, until: datetime) -> int:
         source = view.batch_source

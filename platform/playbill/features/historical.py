@@ -70,15 +70,18 @@ def title_snapshots(
 ) -> TitleSnapshots:
     """Return the service's title columns at each moment, dense."""
     catalog = door.catalog(service)
-    views = (
-        view_values(door.config, catalog.views[name], [field.name for field in fields], full_names=True)
-        for name, fields in catalog.plain("title").items()
+    views, vectors = (
+        [
+            view_values(door.config, catalog.views[name], [field.name for field in fields], full_names=True)
+            for name, fields in catalog.plain("title", vectors=chosen).items()
+        ]
+        for chosen in (False, True)
     )
 
     def derive(rows: pl.DataFrame) -> pl.DataFrame:
         return pl.DataFrame(pl.from_arrow(with_derived(plain_arrow(rows), catalog, "title")))
 
-    return dense_snapshots(catalog.schema.of("title"), views, derive, moments, title_ids)
+    return dense_snapshots(catalog.schema.of("title"), views, derive, moments, title_ids, vectors)
 
 
 def known_then(door: FeastDoor, service: str, rows: pl.DataFrame) -> pl.DataFrame:

@@ -25,7 +25,7 @@ from typing import Any
 
 import polars as pl
 from feast import Entity, FeatureService, FeatureView, Field, FileSource, PushSource
-from feast.types import Float32
+from feast.types import Array, Float32
 from pydantic_core import PydanticCustomError
 
 from playbill.definitions.specs.base import parse_duration
@@ -33,9 +33,20 @@ from playbill.errors import DefinitionError, Problem, UnknownNameError, did_you_
 from playbill.features.axis import CHANGED_AT, CREATED_AT
 from playbill.features.recipes import Aggregate, Function, Recipe, columns_of
 from playbill.features.titles import BUCKET
+from playbill.features.vectors import FOLDER, TAG, VIEW
 from playbill.schema import INTERACTIONS
 
-__all__ = ["Count", "Mean", "Sum", "event_function", "event_view", "extend", "recipe_of"]
+__all__ = [
+    "Count",
+    "Mean",
+    "Sum",
+    "event_function",
+    "event_view",
+    "extend",
+    "member_vectors",
+    "recipe_of",
+    "title_vectors",
+]
 
 _RECIPE = "playbill_recipe"
 _TYPES: dict[str, pl.DataType] = {
@@ -162,6 +173,55 @@ def event_function(
         return _view(recipe, entity, list(schema), ttl, inspect.getdoc(function) or "", tags)
 
     return made
+
+
+def member_vectors(name: str, *, entity: Entity, length: int) -> FeatureView:
+    """Return the view of members' vectors that `playbill vectors publish` writes.
+
+    Args:
+        name: `MODEL_member_vectors_vN`: the version whose vectors these are is part of it.
+        entity: The member.
+        length: How many numbers a vector has.
+
+    Raises:
+        DefinitionError: The name is of another form.
+    """
+    return _vectors(name, "member", entity, length, [])
+
+
+def title_vectors(name: str, *, entity: Entity, length: int) -> FeatureView:
+    """Return the view of titles' vectors and biases; see `member_vectors`. Its name is `MODEL_title_vectors_vN`."""
+    return _vectors(name, "title", entity, length, [Field(name="bias", dtype=Float32)])
+
+
+def _vectors(name: str, kind: str, entity: Entity, length: int, others: list[Field]) -> FeatureView:
+    match = VIEW.fullmatch(name)
+    if match is None or match["kind"] != kind:
+        what = f"is no name of such a view, write MODEL_{kind}_vectors_vN."
+        raise DefinitionError(f"feature view '{name}'", [Problem("name", what)])
+    version = f"{match['model']}:{match['version']}"
+    vector = Field(
+        name="vector",
+        dtype=Array(Float32),
+        vector_index=True,
+        vector_length=length,
+        vector_search_metric="inner_product",
+    )
+    return FeatureView(
+        name=name,
+        entities=[entity],
+        # A vector does not go stale by itself: a member without new events stays who they were.
+        ttl=timedelta(0),
+        schema=[vector, *others],
+        source=FileSource(
+            name=name,
+            path=f"{FOLDER}/{match['model']}_v{match['version']}/{kind}s.parquet",
+            timestamp_field=CHANGED_AT,
+            created_timestamp_column=CREATED_AT,
+        ),
+        description=f"Vectors of {kind}s by version {match['version']} of {match['model']}.",
+        tags={TAG: version},
+    )
 
 
 def extend(service: FeatureService, name: str, *views: Any, description: str = "") -> FeatureService:

@@ -29,6 +29,18 @@ class FeatureColumn:
     entity: FeatureEntity
     """Whose value it is. A value derived from the request's time is `request`, or `title` if a title's."""
     kind: FeatureKind
+    item: int | None = None
+    """Which number of a vector it is; None for a feature that is a number or a string itself."""
+
+    @property
+    def source(self) -> str:
+        """`view__feature`, as which the feature itself is read."""
+        return f"{self.view}__{self.feature}"
+
+
+def feature_of(column: str) -> str:
+    """Return the feature that a column is of: the numbers of a vector are called `view__feature[0]` and so on."""
+    return column.rpartition("[")[0] if column.endswith("]") else column
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +69,10 @@ class TitleSnapshots:
     """[S, T, F]; nan = missing."""
     categorical: pl.DataFrame
     """title_id and the categorical columns, T rows in the order of `title_ids`, as of the last moment."""
+    vector_columns: tuple[str, ...] = ()
+    """Names of the V numbers of vectors."""
+    vectors: npt.NDArray[np.float32] | None = None
+    """[T, V] as of the last moment, nan = missing; None where there are none."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -48,14 +49,16 @@ def _read_by(view: OnDemandFeatureView, table: pa.Table) -> list[str]:
 
 def shaped(table: pa.Table | pl.DataFrame, columns: Sequence[FeatureColumn]) -> pl.DataFrame:
     """Return the columns as float32 numbers (null where missing or nan) and strings."""
-    chosen = table.select([column.name for column in columns])
+    chosen = table.select(list(dict.fromkeys(column.source for column in columns)))
     frame = chosen if isinstance(chosen, pl.DataFrame) else pl.DataFrame(pl.from_arrow(chosen))
-    return frame.select(
-        pl.col(column.name).cast(pl.Float32).fill_nan(None)
-        if column.kind == "numeric"
-        else pl.col(column.name).cast(pl.String)
-        for column in columns
-    )
+    return frame.select(_shape(column).alias(column.name) for column in columns)
+
+
+def _shape(column: FeatureColumn) -> pl.Expr:
+    value = pl.col(column.source)
+    if column.item is not None:
+        value = value.list.get(column.item, null_on_oob=True)
+    return value.cast(pl.Float32).fill_nan(None) if column.kind == "numeric" else value.cast(pl.String)
 
 
 def empty(columns: Sequence[FeatureColumn]) -> pl.DataFrame:
@@ -103,15 +106,19 @@ def dense_snapshots(
     derive: Derive,
     moments: Sequence[datetime],
     title_ids: Sequence[str],
+    vectors: Iterable[ViewValues] = (),
 ) -> TitleSnapshots:
     """Return title columns at each moment, dense, of the stored `views` that they need (with full names).
+
+    What is read of `vectors` is read at the last moment only: a catalogue's vectors at every hour would not fit.
 
     Raises:
         DataError: A moment has no time zone.
     """
     if naive := [moment for moment in moments if moment.tzinfo is None]:
         raise DataError("snapshot moments", [Problem(str(moment), "has no time zone.") for moment in naive])
-    numeric = [column for column in columns if column.kind == "numeric"]
+    items = [column for column in columns if column.item is not None]
+    numeric = [column for column in columns if column.kind == "numeric" and column.item is None]
     categorical = [column for column in columns if column.kind == "categorical"]
     values = np.full((len(moments), len(title_ids), len(numeric)), np.nan, dtype=np.float32)
     titles = pl.Series("title_id", title_ids, dtype=pl.String)
@@ -131,7 +138,20 @@ def dense_snapshots(
         columns=tuple(column.name for column in numeric),
         values=values,
         categorical=titles.to_frame().hstack(named),
+        vector_columns=tuple(column.name for column in items),
+        vectors=_vectors_at(items, vectors, last, titles) if items else None,
     )
+
+
+def _vectors_at(
+    columns: Sequence[FeatureColumn], views: Iterable[ViewValues], moment: datetime | None, titles: pl.Series
+) -> npt.NDArray[np.float32]:
+    """Return [T, V] the vectors of titles at a moment; nan where there is none."""
+    if moment is None:
+        return np.full((len(titles), len(columns)), np.nan, np.float32)
+    seen = [_seen(view, titles, [moment]) for view in views]
+    found = shaped(_at_moments(seen, lambda rows: rows, [moment], titles), columns)
+    return np.ascontiguousarray(found.to_numpy(), np.float32)
 
 
 def _seen(view: ViewValues, titles: pl.Series, moments: Sequence[datetime]) -> ViewValues:

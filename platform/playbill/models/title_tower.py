@@ -1,8 +1,9 @@
-"""The title tower: `e_TD = g(age) * id_TD + (1 - g(age)) * meta_TD`.
+"""The title tower: `e_TD = g(age) * id_TD + (1 - g(age)) * meta_TD + W given_T`.
 
 A title with a long past is mostly its id vector; one that has just arrived, or is still to come, is its
 metadata. In training, ids are hidden at random, so the metadata vector must work alone. Where a title's id is hidden or
-was never trained, a vector of its kind may stand beside the metadata: it is trained on the hidden ones.
+was never trained, a vector of its kind may stand beside the metadata: it is trained on the hidden ones. Numbers given
+of a title, such as the vector that another model published, count whatever its age.
 Axis letters: T titles, D width, M matching space, S snapshots, F features.
 """
 
@@ -46,7 +47,10 @@ class TitleTower(nn.Module):
         self.dynamic = Normaliser(titles.snapshot)
         self.gate = nn.Linear(3, 1)
         if titles.metadata:
-            self.metadata = Metadata(config, self.static.width)
+            self.metadata = Metadata(config)
+        self.given = nn.Linear(self.static.width, dim, bias=False) if self.static.width else None
+        if self.given is not None:
+            nn.init.normal_(self.given.weight, std=VECTOR_STD / self.static.width**0.5)
         self._start_gate()
 
     def _start_gate(self) -> None:
@@ -80,6 +84,8 @@ class TitleTower(nn.Module):
             vectors_TD = vectors_TD + (1 - share_T1) * self.metadata(titles, prepared)
         if self.fallback is not None:
             vectors_TD = vectors_TD + ~usable_T1 * self.fallback(titles.kind)
+        if self.given is not None:
+            vectors_TD = vectors_TD + self.given(prepared.numeric)
         return vectors_TD, share_T1
 
     def _usable(self, titles: TitleInputs) -> Tensor:
@@ -101,14 +107,13 @@ class TitleTower(nn.Module):
 class Metadata(nn.Module):
     """What is known of a title before anyone has seen it -> [T, D]."""
 
-    def __init__(self, config: NetworkConfig, numeric_width: int) -> None:
+    def __init__(self, config: NetworkConfig) -> None:
         super().__init__()
         titles, dim = config.titles, config.trunk.dim
         self.genres = nn.EmbeddingBag(titles.genres, dim, mode="mean", padding_idx=0)
         self.fields = Fields((titles.kinds, titles.languages, titles.release_years, *titles.categorical), dim)
         self.name = nn.Linear(config.text.dim, dim, bias=False)
         self.synopsis = nn.Linear(config.text.dim, dim, bias=False)
-        self.numeric = nn.Linear(numeric_width, dim, bias=False) if numeric_width else None
         self.out = nn.Linear(dim, dim)
         for table in (self.genres, self.fields.table):
             nn.init.normal_(table.weight, std=0.5)
@@ -122,7 +127,5 @@ class Metadata(nn.Module):
         total = total + self.name(prepared.names)
         if titles.synopsis_grams.numel():
             total = total + self.synopsis(prepared.synopses)
-        if self.numeric is not None:
-            total = total + self.numeric(prepared.numeric)
         vectors: Tensor = self.out(F.gelu(total))
         return vectors

@@ -99,7 +99,7 @@ class Loader:
         """Load what `wanted` names. A network that was loaded before is used again over newer tables.
 
         Raises:
-            IntegrityError: The bundle is not what was approved.
+            IntegrityError: The bundle is not what was approved, or the store holds other vectors than it reads.
             ServiceError: It is not here yet and MLflow cannot be reached.
         """
         if wanted.version is None:
@@ -152,9 +152,11 @@ class Loader:
     def _serve(self, version: int, digest: str | None) -> ActiveModel:
         if self._loaded is not None and self._loaded[:2] == (version, digest):
             return self._refreshed(version, *self._loaded[2:])
-        from playbill.ranking.scoring.bundle import read_bundle
+        from playbill.ranking.scoring.bundle import VECTORS, read_bundle
 
         bundle = read_bundle(self._tracking.download(self.model, version, digest), digest)
+        if pins := bundle.extra.get(VECTORS):
+            self._features.require_pinned(pins, f"{self.model}:{version}")
         plain = self._scorer(bundle, None)
         try:
             scorer = self._scorer(bundle, self._features, plain)

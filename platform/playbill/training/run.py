@@ -24,10 +24,11 @@ from playbill.definitions.zoo.feature_definitions import read_feature_repo
 from playbill.evaluation.canvases.model import ModelEvaluation, evaluate_model
 from playbill.evaluation.cases.event_log import MOST_PASTS, EvaluationTables
 from playbill.evaluation.ceiling import KnownTruth, truth_of
+from playbill.evaluation.compare import assert_vectors_not_trained_on
 from playbill.evaluation.feature_report import FeatureReport, feature_report
 from playbill.features import FeatureDoor, ServiceSchema
 from playbill.models import Network
-from playbill.ranking.scoring.bundle import FEATURE_FILES, read_bundle, write_bundle
+from playbill.ranking.scoring.bundle import FEATURE_FILES, VECTORS, read_bundle, write_bundle
 from playbill.ranking.scoring.scorer import Scorer
 from playbill.ranking.scoring.state_cache import KeptSnapshots
 from playbill.ray_cluster import cluster_address
@@ -101,6 +102,7 @@ def train(
         StateError: Data, features or a registry is missing; the text names the command to run first.
         DataError: The label of a head that is not optional has no positive row, or a feature view of the project's
             own knows the event it is joined to.
+        ComparisonError: Published vectors that it reads were learnt from what would be held out.
         IntegrityError: The run's newest checkpoint is damaged.
         ServiceError: MLflow, Feast's store or the cluster cannot be reached.
     """
@@ -125,6 +127,7 @@ class _TrainingRun:
     truth: KnownTruth | None
     folder: RunFolder
     begun: float
+    vectors: dict[str, dict[str, str]] = field(default_factory=dict)  # published vectors that are read, by view
     snapshots: KeptSnapshots = field(default_factory=KeptSnapshots)
 
     @classmethod
@@ -143,11 +146,15 @@ class _TrainingRun:
         if options.workers or (options.workers is None and workspace.project.settings.training.workers):
             cluster_address(workspace.ray_address)
         settings, service = loop_settings(resolved), resolved.model.features
-        depends_on = (resolved.spec_hash, tables.snapshot_id(), schema.version, settings.model_dump_json())
+        vectors = features.vector_pins(service)
+        read = f"{schema.version} {json.dumps(vectors)}" if vectors else schema.version
+        depends_on = (resolved.spec_hash, tables.snapshot_id(), read, settings.model_dump_json())
 
         def check() -> tuple[Split, tuple[str, ...]]:
             notes = features.require_no_leaks(service)
-            return make_split(resolved.model.evaluate.protocol, tables.interactions()), notes
+            split = make_split(resolved.model.evaluate.protocol, tables.interactions())
+            assert_vectors_not_trained_on(split, workspace.features, vectors)
+            return split, notes
 
         files = json.dumps(features.file_digests(service))
         key = _content_hash(*depends_on, files, sources_digest(workspace.project.feature_repo), __version__)
@@ -168,6 +175,7 @@ class _TrainingRun:
             truth=truth_of(workspace.folder),
             folder=RunFolder(workspace.runs / f"{resolved.model.name}-{name}"),
             begun=begun,
+            vectors=vectors,
         )
 
     @property
@@ -333,6 +341,7 @@ class _TrainingRun:
                 "split_digest": self.split.digest,
                 "feature_views": dict(lineage.feature_views),
                 FEATURE_FILES: self.folder.feature_files(),
+                **({VECTORS: self.vectors} if self.vectors else {}),
             },
         )
         self.split.save(self.folder.path / BUNDLE / SPLIT)
@@ -369,6 +378,7 @@ class _TrainingRun:
             rewards=reward_versions(self.resolved),
             git_revision=git_revision(self.workspace.project.root),
             feature_views=read_feature_repo(self.workspace.project.feature_repo).service_hashes(self.schema.service),
+            vectors=self.vectors,
         )
 
 

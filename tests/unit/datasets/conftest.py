@@ -159,10 +159,10 @@ class FakeFeatures:
             service=service,
             version="v1",
             columns=(
-                column(name="activity__plays", entity="member", kind="numeric"),
-                column(name="profile__gender", entity="member", kind="categorical"),
-                column(name="popularity__plays", entity="title", kind="numeric"),
-                column(name="title__maturity", entity="title", kind="categorical"),
+                column(name="activity__plays", entity="member", kind="numeric", item=None),
+                column(name="profile__gender", entity="member", kind="categorical", item=None),
+                column(name="popularity__plays", entity="title", kind="numeric", item=None),
+                column(name="title__maturity", entity="title", kind="categorical", item=None),
             ),
         )
 

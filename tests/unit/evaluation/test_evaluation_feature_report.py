@@ -23,7 +23,8 @@ class Door:
     def member_features(self, service, frame):
         favourite = frame["member_id"].str.slice(1).cast(pl.Float64) % len(TITLES)
         noise = pl.Series(np.random.default_rng(3).random(frame.height))
-        return frame.with_columns(mine__favourite=favourite, mine__noise=noise, mine__constant=pl.lit(1.0))
+        vector = {"mine__vector[0]": noise, "mine__vector[1]": favourite}
+        return frame.with_columns(mine__favourite=favourite, mine__noise=noise, mine__constant=pl.lit(1.0), **vector)
 
 
 class Model:
@@ -41,9 +42,11 @@ class Model:
         """Nothing to read ahead."""
 
     def score(self, requests, heads=None):
-        numbers = np.array([float(title) for title in TITLES])[self.orders.get("own__number", slice(None))]
+        numbers = np.array([float(title) for title in TITLES])
+        numbers = sum(numbers[self.orders.get(name, slice(None))] for name in ("own__number", "own__vector")) / 2
         favourite = np.array([request.features["mine__favourite"] for request in requests])
-        liked = np.arange(len(TITLES)) == favourite[:, None]
+        vector = np.array([request.features["mine__vector[1]"] for request in requests])
+        liked = (np.arange(len(TITLES)) == favourite[:, None]) & (np.arange(len(TITLES)) == vector[:, None])
         return {"play": (0.6 * liked + 0.1 * numbers).astype(np.float32)}
 
 
@@ -60,19 +63,27 @@ def rows(members=40):
     return found
 
 
-def trained(numeric=("mine__favourite", "mine__noise", "mine__constant"), empty=False):
+NUMERIC = ("mine__favourite", "mine__noise", "mine__constant", "mine__vector[0]", "mine__vector[1]")
+
+
+def trained(numeric=NUMERIC, empty=False):
     """As much of a training set as the report reads."""
     state = SimpleNamespace(
         numeric=numeric,
         categorical={"mine__word": ("a",)},
         title_snapshot=("own__number", "own__noise"),
         title_categorical={"own__kind": ("film",)},
+        title_vectors=("own__vector[0]", "own__vector[1]", "own__vector[2]"),
     )
     values = np.full((10, len(numeric)), 1.0)
     values[:4, 1] = np.nan
     context = SimpleNamespace(numeric=values, categorical=np.zeros((10, 1), np.int64))
     snapshots = np.full((2, len(TITLES) + 1, 2), np.nan if empty else 1.0, np.float32)
-    titles = SimpleNamespace(snapshots=snapshots, categorical=np.ones((len(TITLES) + 1, 1), np.int64))
+    titles = SimpleNamespace(
+        snapshots=snapshots,
+        categorical=np.ones((len(TITLES) + 1, 1), np.int64),
+        numeric=np.ones((len(TITLES) + 1, 3), np.float32),
+    )
     return SimpleNamespace(encoder=SimpleNamespace(state=state), context=context, titles=titles)
 
 
@@ -86,12 +97,14 @@ def report():
 def test_what_the_score_reads_comes_first_and_noise_is_nothing(report):
     found = report()
     uses = {use.feature: use for use in found.features}
-    assert found.features[0].feature == "mine__favourite"
+    assert {use.feature for use in found.features[:2]} == {"mine__favourite", "mine__vector"}
     assert uses["mine__favourite"].importance > 5 * uses["mine__favourite"].error > 0
     assert uses["mine__favourite"].ndcg > 0.2
     assert uses["mine__noise"].importance == uses["mine__constant"].importance == 0.0
     assert uses["own__noise"].importance == 0.0
     assert uses["own__number"].importance != 0.0
+    assert uses["mine__vector"].importance > 0.1  # its numbers change places together
+    assert uses["own__vector"].importance != 0.0
     assert found.requests == 40
 
 
@@ -108,6 +121,8 @@ def test_coverage_is_of_training_requests_and_of_titles():
         "own__number": 1.0,
         "own__noise": 1.0,
         "own__kind": 1.0,
+        "mine__vector": 1.0,
+        "own__vector": 1.0,
     }
     assert coverage(trained(empty=True))["own__number"] == 0.0
 
@@ -116,12 +131,12 @@ def test_features_without_a_value_are_named_and_the_table_has_every_one(report):
     found = report()
     assert found.absent == ("mine__word",)
     table = found.table()
-    assert table.height == 7
+    assert table.height == 9
     assert table.filter(pl.col("feature") == "mine__noise")["missing"].item() == pytest.approx(0.4)
     (line,) = found.lines(most=2)
     assert "40 validation requests on home" in line
     assert "mine__favourite +" in line
-    assert len(importance_figure(found).axes[0].patches) == 7
+    assert len(importance_figure(found).axes[0].patches) == 9
 
 
 def test_a_log_without_targets_to_validate_on_is_told_and_still_has_coverage(report, monkeypatch):

@@ -277,3 +277,12 @@ def test_configuration_survives_json(config: NetworkConfig) -> None:
         NetworkConfig.from_json(config.to_json().replace('"dim": 16', '"dimm": 16'))
     with pytest.raises(ValueError, match="not a multiple"):
         NetworkConfig.from_json(config.to_json().replace('"dim": 16', '"dim": 15'))
+
+
+def test_numbers_given_for_a_title_count_whatever_its_age(trained: Network, titles: TitleInputs) -> None:
+    known = trained.title_vectors(titles).vectors
+    numeric = titles.numeric.clone()
+    numeric[1:3] = 7.0
+    moved = (trained.title_vectors(dataclasses.replace(titles, numeric=numeric)).vectors - known).abs().amax(dim=-1)
+    assert moved[1:3].min() > 1e-3  # an old title with many plays as much as any
+    assert moved[3:].max() == 0

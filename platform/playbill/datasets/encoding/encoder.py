@@ -66,6 +66,7 @@ class EncoderState(BaseModel):
     title_snapshot: tuple[str, ...] = ()  # numeric title features, read at snapshots (axis F)
     title_categorical: dict[str, tuple[str, ...]] = Field(default_factory=dict)
     """Categorical title features and their values."""
+    title_vectors: tuple[str, ...] = ()  # numbers of vectors of titles, read once for a state of the catalogue (axis V)
 
 
 class Encoder:
@@ -119,6 +120,7 @@ class Encoder:
                 "release_years": len(state.year_edges) + 2,
                 "categorical": tuple(len(values) + 1 for values in state.title_categorical.values()),
                 "snapshot": len(state.title_snapshot),
+                "numeric": len(state.title_vectors),
             },
             "events": {
                 "actions": max(len(state.actions), 1),

@@ -60,6 +60,7 @@ def fit_encoder(
         },
         title_snapshot=_columns(schema, title=True, kind="numeric"),
         title_categorical={name: () for name in _columns(schema, title=True, kind="categorical")},
+        title_vectors=_columns(schema, title=True, kind="numeric", vectors=True),
         anonymous=tuple(name for name, canvas in resolved.canvases.items() if "member" not in canvas.context),
         named_queries=_named_queries(resolved),
         task=model.contexts.task,
@@ -81,9 +82,14 @@ def with_categories(state: EncoderState, rows: pl.DataFrame, titles: pl.DataFram
     )
 
 
-def _columns(schema: ServiceSchema, *, title: bool, kind: str) -> tuple[str, ...]:
+def _columns(schema: ServiceSchema, *, title: bool, kind: str, vectors: bool = False) -> tuple[str, ...]:
+    """Return columns by what they are; numbers of titles' vectors stand apart from their other numbers."""
     return tuple(
-        column.name for column in schema.columns if (column.entity == "title") is title and column.kind == kind
+        column.name
+        for column in schema.columns
+        if (column.entity == "title") is title
+        and column.kind == kind
+        and (not title or (column.item is not None) is vectors)
     )
 
 

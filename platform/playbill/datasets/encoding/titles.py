@@ -33,13 +33,14 @@ def title_arrays(
     as_of: datetime,
     snapshots: Floats32,
     categorical: pl.DataFrame | None = None,
+    vectors: Floats32 | None = None,
 ) -> TitleArrays:
     """Encode every title the encoder has a row for; T counts the padding row.
 
     The encoder's `title_rows` decide the order; one without an entry in `titles` has no metadata. The first
     `available_from` of any country is the launch, ages are told at `as_of`. `plays` are [T] in the training part,
     `snapshots` [S, T, F] raw features with nan = missing, `categorical` has title_id and the categorical title
-    features.
+    features, `vectors` are [T, V] of `vector_values`.
 
     Raises:
         DataError: A title has several rows.
@@ -56,7 +57,7 @@ def title_arrays(
         age_days=_ages(frame["launch"], as_of),
         plays=plays.astype(np.float32),
         has_id=(plays > 0) & (index < trained),
-        numeric=np.zeros((count, 0), np.float32),
+        numeric=np.full((count, len(encoder.state.title_vectors)), np.nan, np.float32) if vectors is None else vectors,
         categorical=encoder.categorical_matrix(frame, tuple(encoder.state.title_categorical)),
         snapshots=snapshots.astype(np.float32, copy=False),
     )
@@ -73,6 +74,16 @@ def snapshot_values(found: TitleSnapshots, names: Sequence[str]) -> Floats32:
     for place, name in enumerate(names):
         if name in places:
             values[:, 1:, place] = found.values[:, :, places[name]]
+    return values
+
+
+def vector_values(found: TitleSnapshots, names: Sequence[str]) -> Floats32:
+    """Return [T, V] the numbers of titles' vectors in the order of `names`, padding row first; nan = missing."""
+    values = np.full((len(found.title_ids) + 1, len(names)), np.nan, np.float32)
+    if found.vectors is not None:
+        places = {name: place for place, name in enumerate(found.vector_columns)}
+        known = [place for place, name in enumerate(names) if name in places]
+        values[1:, known] = found.vectors[:, [places[names[place]] for place in known]]
     return values
 
 

@@ -15,7 +15,9 @@ from pathlib import Path
 from playbill.definitions.zoo.yaml_tree import SourcePlace, problem
 from playbill.errors import Problem, did_you_mean
 
-STORED = {"FeatureView", "BatchFeatureView", "StreamFeatureView"}
+VECTORS = {"member_vectors": ("vector",), "title_vectors": ("vector", "bias")}
+"""What `playbill.features.own` declares views of published vectors with, and their columns."""
+STORED = {"FeatureView", "BatchFeatureView", "StreamFeatureView", *VECTORS}
 COMPUTED = {"event_view", "event_function"}
 """What `playbill.features.own` declares views over the event log with."""
 VIEWS = {*STORED, "event_view", "OnDemandFeatureView", "LabelView"}
@@ -265,6 +267,8 @@ def _text(node: ast.expr | None, module: _Module) -> str | None:
 
 
 def _schema(call: ast.Call) -> tuple[str, ...]:
+    if (name := called(call.func)) in VECTORS:
+        return VECTORS[name]
     schema = keyword(call, "schema", "values") if called(call.func) in COMPUTED else keyword(call, "schema")
     if isinstance(schema, ast.Dict):
         return tuple(key.value for key in schema.keys if isinstance(key, ast.Constant) and isinstance(key.value, str))

@@ -14,7 +14,7 @@ from playbill.errors import DataError, IntegrityError, StateError
 from playbill.evaluation.cases.event_log import MOST_PASTS, EvaluationTables
 from playbill.evaluation.cases.score_function import MemberFeatures
 from playbill.evaluation.compare import assert_not_trained_on
-from playbill.ranking.scoring.bundle import FEATURE_FILES, read_bundle
+from playbill.ranking.scoring.bundle import FEATURE_FILES, VECTORS, read_bundle
 from playbill.ranking.scoring.scorer import Scorer
 from playbill.ranking.scoring.title_moments import TitleFeatures
 
@@ -23,6 +23,9 @@ SPLIT = "split.parquet"  # where training leaves the frozen split in a bundle's 
 
 class Features(MemberFeatures, TitleFeatures, Protocol):
     """What is asked of `playbill.features.FeatureDoor`."""
+
+    def require_pinned(self, pins: Mapping[str, Mapping[str, str]], reader: str) -> None:
+        """Check that the store holds the published vectors that a model was trained with."""
 
 
 @dataclass(frozen=True)
@@ -82,13 +85,16 @@ def open_model(
     Without `features` every feature is missing. Digests are checked where they are given.
 
     Raises:
-        IntegrityError: The bundle or its split is not what its record says.
+        IntegrityError: The bundle or its split is not what its record says, or the store holds other vectors than the
+            model was trained with.
         StateError: The bundle has no split.
     """
     bundle = read_bundle(folder, digest)
     trained = frozen_split(folder)
     if split_digest and trained.digest != split_digest:
         raise IntegrityError(f"{folder / SPLIT} has digest {trained.digest}, its record says {split_digest}")
+    if features is not None and bundle.extra.get(VECTORS):
+        features.require_pinned(bundle.extra[VECTORS], f"{bundle.resolved.model.name} ({bundle.digest[:12]})")
     watermark = bundle.extra.get("watermark")
     as_of = parse_moment(watermark) if watermark else tables.end
     titles = tables.titles_at(as_of)

@@ -30,6 +30,7 @@ SPEC, ENCODER, NETWORK = "spec.json", "encoder.json", "network.json"
 TITLES, WEIGHTS, MANIFEST = "titles.parquet", "weights.safetensors", "manifest.json"
 FILES = (SPEC, ENCODER, NETWORK, TITLES, WEIGHTS)
 FEATURE_FILES = "feature_files"  # key of `extra`: view -> digests of the feature files that the model was trained on
+VECTORS = "vectors"  # key of `extra`: view -> which published vectors the model was trained on
 _TITLE_SCHEMA = {"title_id": pl.String, "plays": pl.Float32}
 
 

@@ -9,6 +9,7 @@ from collections.abc import Collection, Mapping, Sequence
 from copy import copy
 from dataclasses import replace
 from datetime import datetime
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -17,9 +18,11 @@ import torch
 from playbill.arrays import Floats32, Ints64
 from playbill.datasets import Request, title_arrays
 from playbill.datasets.encoding.requests import EncodedRequests, as_carried, encode_requests, history_lengths
+from playbill.datasets.encoding.titles import vector_values
 from playbill.datasets.encoding.tokens import floor_moment
 from playbill.definitions.specs.canvas import SIMILARITY, TERMS
 from playbill.errors import UnknownNameError
+from playbill.features import feature_of
 from playbill.models import ContextBatch, HistoryBatch, Network, TitleInputs
 from playbill.models.heads import Head, TitleVectors
 from playbill.ranking.blend import blended, head_losses
@@ -90,18 +93,22 @@ class Scorer:
             # Numbers enter with the moment of a request: what a past reads of its titles stays.
             assert isinstance(self.moments, TitleMoments)
             other.moments = self.moments.shuffled(feature, order)
+        elif feature in state.title_categorical:
+            other._read_titles_anew("categorical", [list(state.title_categorical).index(feature)], order)
         else:
-            other._read_titles_anew(list(state.title_categorical).index(feature), order)
+            numbers = [place for place, name in enumerate(state.title_vectors) if feature_of(name) == feature]
+            other._read_titles_anew("numeric", numbers, order)
         other._history = other._history_reader()
         return other
 
     @torch.inference_mode()
-    def _read_titles_anew(self, category: int, order: Ints64) -> None:
-        """Give titles the categories of others."""
-        categorical = self.inputs.categorical.clone()
-        categorical[1:, category] = categorical[1:, category][torch.from_numpy(order)]
-        self.inputs = replace(self.inputs, categorical=categorical)
-        self._vectors = self.network.title_vectors(self.inputs, self._vectors.prepared)
+    def _read_titles_anew(self, kind: str, columns: list[int], order: Ints64) -> None:
+        """Give titles the values of others in some columns of an input."""
+        values = getattr(self.inputs, kind).clone()
+        values[1:, columns] = values[1:][torch.from_numpy(order)][:, columns]
+        self.inputs = replace(self.inputs, **{kind: values})
+        prepared = replace(self._vectors.prepared, numeric=self.network.titles.static(self.inputs.numeric))
+        self._vectors = self.network.title_vectors(self.inputs, prepared)
         assert isinstance(self.moments, TitleMoments)
         self.moments, self._states = self.moments.of(self._vectors), self._states.empty()
         self._pages = PageReader(self.network, self.encoder, self._vectors.vectors)
@@ -302,16 +309,18 @@ class Scorer:
             plays=plays,
             as_of=as_of,
             snapshots=np.zeros((0, count, len(self.encoder.state.title_snapshot)), np.float32),
-            categorical=self._categorical(as_of),
+            **self._fixed(as_of),
         )
         inputs = TitleInputs.from_arrays(arrays)
         self.network.eval()
         return inputs, self.network.title_vectors(inputs)
 
-    def _categorical(self, as_of: datetime) -> pl.DataFrame | None:
-        if self._features is None or not self.encoder.state.title_categorical:
-            return None
-        moment = floor_moment(as_of, self.encoder.state.snapshot_hours)
-        found = self._features.title_snapshots(self.encoder.state.service, [moment], self.title_ids)
-        categorical: pl.DataFrame = found.categorical
-        return categorical
+    def _fixed(self, as_of: datetime) -> dict[str, Any]:
+        """Return the categories and vectors of titles, which count at every moment from then on."""
+        state = self.encoder.state
+        if self._features is None or not (state.title_categorical or state.title_vectors):
+            return {}
+        moment = floor_moment(as_of, state.snapshot_hours)
+        found = self._features.title_snapshots(state.service, [moment], self.title_ids)
+        vectors = vector_values(found, state.title_vectors) if state.title_vectors else None
+        return {"categorical": found.categorical, "vectors": vectors}

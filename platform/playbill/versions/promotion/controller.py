@@ -5,6 +5,7 @@ What a decision changes in MLflow: aliases, tags and the description. Every step
 
 from __future__ import annotations
 
+import json
 import logging
 import threading
 from collections.abc import Callable, Sequence
@@ -17,6 +18,7 @@ from playbill.clock import Clock, WallClock
 from playbill.config import Workspace
 from playbill.definitions.specs import GateSpec, ResolvedModel
 from playbill.errors import IntegrityError, PlaybillError, UnknownNameError
+from playbill.features.vectors import Pins, require_pinned
 from playbill.versions.promotion.descriptions import show_decision
 from playbill.versions.promotion.gates import CHAMPION, GateResult, judge
 from playbill.versions.promotion.records import (
@@ -49,6 +51,16 @@ def bundle_gates(folder: Path) -> Sequence[GateSpec]:
         raise IntegrityError(f"spec.json of the bundle cannot be read: {error}") from error
 
 
+def bundle_vectors(folder: Path) -> Pins:
+    """Return the published vectors that the model inside a bundle was trained with, by view."""
+    try:
+        extra = json.loads((folder / "manifest.json").read_text(encoding="utf-8")).get("extra", {})
+        pins: Pins = extra.get("vectors", {})
+    except (OSError, ValueError, AttributeError) as error:
+        raise IntegrityError(f"manifest.json of the bundle cannot be read: {error}") from error
+    return pins
+
+
 class Controller:
     """Decides about the champions of one workspace. Several may run; a lease lets one of them act.
 
@@ -79,7 +91,7 @@ class Controller:
             workspace.database_url, f"promotion/{workspace.name}", self.holder, self.clock, lease_seconds
         )
         self._effects = Effects(tracking, self.log)
-        self._gates_of, self._decided = gates_of, decided
+        self._gates_of, self._decided, self._feature_files = gates_of, decided, workspace.features
 
     def run(self, stop: threading.Event, poll_seconds: float) -> None:
         """Poll until `stop` is set. An outage is logged, everything stays as it is, and polling goes on."""
@@ -167,6 +179,7 @@ class Controller:
         try:
             folder = self.tracking.download(champion.model, champion.version)
             gates = self._gates_of(folder)
+            require_pinned(self._feature_files, bundle_vectors(folder), champion.reference)
         except IntegrityError as error:
             return "rejected", "promotion", f"integrity: {error}", ()
         if self.log.was_approved(champion.model, champion.version, champion.digest or ""):

@@ -18,6 +18,7 @@ from playbill.config import Workspace
 from playbill.definitions.specs import ResolvedModel
 from playbill.definitions.zoo.versions import VersionRecord
 from playbill.errors import IntegrityError, PlaybillError
+from playbill.features import feature_of
 from playbill.files import make_folder, put_in_place, storage_errors, to_disk
 from playbill.versions.tracking.connection import Connection, import_mlflow, is_missing
 from playbill.versions.tracking.packaging import BUNDLE_PATH, SPEC
@@ -171,8 +172,8 @@ def _check_record(pair: Pair, texts: Mapping[str, bytes]) -> None:
 
 
 def _columns(encoder: Mapping[str, Any]) -> set[str]:
-    names = ("numeric", "categorical", "title_snapshot", "title_categorical")
-    return {column for name in names for column in encoder.get(name, ())}
+    names = ("numeric", "categorical", "title_snapshot", "title_categorical", "title_vectors")
+    return {feature_of(column) for name in names for column in encoder.get(name, ())}
 
 
 def _views(manifest: Mapping[str, Any], version: ModelVersion) -> dict[str, str]:

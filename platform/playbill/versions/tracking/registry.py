@@ -235,7 +235,8 @@ class Lineage:
 
     `labels` maps names to versions, `rewards` names to version ids (`specs.reward_version`), which evaluations,
     off-policy estimates and gates carry too. `watermark` is the last moment of data the version has seen.
-    `feature_views` maps each view behind the feature service to the hash of what feature_repo said of it.
+    `feature_views` maps each view behind the feature service to the hash of what feature_repo said of it, `vectors`
+    each view of published vectors to their version and digest.
     """
 
     spec_hash: str
@@ -250,6 +251,7 @@ class Lineage:
     parent_version: str | None = None
     git_revision: str | None = None
     feature_views: Mapping[str, str] = field(default_factory=dict)
+    vectors: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
     def tags(self) -> dict[str, str]:
         """Return the tags, all under `playbill.`; what is not known is left out.
@@ -269,6 +271,7 @@ class Lineage:
             "rewards": ",".join(sorted(self.rewards.values())),
             "parent_version": self.parent_version,
             "git_revision": self.git_revision,
+            "vectors": ",".join(sorted({pin["version"] for pin in self.vectors.values()})),
         }
         return {PREFIX + name: value for name, value in values.items() if value}
 
@@ -279,6 +282,7 @@ class Lineage:
             "reward": self.rewards,
             "feature service": {self.feature_service: self.feature_service_version},
             "feature view": self.feature_views,
+            "published vectors": {view: f"{pin['version']} {pin['digest']}" for view, pin in self.vectors.items()},
         }
         return [
             {"kind": kind, "name": name, "version": str(version)}
