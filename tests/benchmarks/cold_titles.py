@@ -21,7 +21,7 @@ import shutil
 import statistics
 import tempfile
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
@@ -36,10 +36,11 @@ from playbill.datasets.splits import Split
 from playbill.definitions.specs import ResolvedModel
 from playbill.definitions.zoo import load_zoo
 from playbill.evaluation.canvases.model import CanvasScorer
-from playbill.features.reports import TitleSnapshots
+from playbill.metrics.bootstrap import MemberBootstrap
 from playbill.tables import workspace_clock
 from playbill.training.build import build_network, loop_settings
 from playbill.training.loop import fit
+from playbill_lab.bridge.live_features import NoFeatures
 
 ROOT = Path(__file__).parents[2]
 OUT = ROOT / "docs/results/cold_titles.json"
@@ -53,6 +54,8 @@ NETWORKS = {
     "fallback_seen": BOTH | {"fallback": "kind", "negatives": "seen"},
     "unmasked_seen": BOTH | {"negatives": "seen", "id_mask": 0},
     "masked_30_seen": BOTH | {"negatives": "seen", "id_mask": 0.3},
+    "text_seen": BOTH | {"negatives": "seen", "text": "lsa"},
+    "text_masked_30_seen": BOTH | {"negatives": "seen", "text": "lsa", "id_mask": 0.3},
     "ungated_seen": BOTH | {"negatives": "seen", "age_gate": False},
     "metadata_only": {"metadata": METADATA, "id_embedding": False, "negatives": "seen", "svd_start": False},
     "id_only": {},
@@ -109,27 +112,6 @@ def drawn_members(data, members, scratch):
     drawn = long["user_id"].sort().sample(members, seed=1)
     events.filter(pl.col("user_id").is_in(drawn.implode())).write_parquet(folder / "interactions.parquet")
     return folder
-
-
-class NoFeatures:
-    """A feature door that knows the service and none of its columns."""
-
-    def __init__(self, door):
-        self.door = door
-
-    def schema(self, service):
-        """Return the service without columns."""
-        return replace(self.door.schema(service), columns=())
-
-    def member_features(self, service, frame):
-        """Return the rows as they are."""
-        return frame
-
-    def title_snapshots(self, service, moments, title_ids):
-        """Return nothing of every title."""
-        values = np.zeros((len(moments), len(title_ids), 0), np.float32)
-        frame = pl.DataFrame({"title_id": list(title_ids)}, schema={"title_id": pl.String})
-        return TitleSnapshots(tuple(moments), tuple(title_ids), (), values, frame)
 
 
 @dataclass(frozen=True)
@@ -216,7 +198,7 @@ class Problem:
         if model in BASELINES:
             return self.baseline(model), {}
         resolved = self.resolved(NETWORKS[model], epochs)
-        door = NoFeatures(self.log.door)
+        door = NoFeatures()
         data = build_training_set(self.log.tables, resolved, self.split, door, workspace_clock(self.log.workspace))
         network = fit(build_network(resolved, data), data, loop_settings(resolved)).network.eval()
         scorer = scorer_of(self.log, resolved, data, network, door, scratch)
@@ -322,12 +304,10 @@ def gains(scores, target, candidates):
 
 
 def difference(values, member):
-    """Return the mean and its 95 % interval over members."""
-    _, number = np.unique(member, return_inverse=True)
-    total, count = np.bincount(number, values), np.bincount(number)
-    draw = np.random.default_rng(0).integers(0, len(total), (2_000, len(total)))
-    means = total[draw].sum(axis=1) / count[draw].sum(axis=1)
-    return [round(float(value), 4) for value in (np.quantile(means, 0.025), values.mean(), np.quantile(means, 0.975))]
+    """Return the mean between the ends of its 95 % interval over members."""
+    draws = MemberBootstrap(np.unique(member, return_inverse=True)[1])
+    found = draws.intervals(values[:, None])[0]
+    return [round(float(value), 4) for value in (found.low, found.value, found.high)]
 
 
 def keep(row, out):

@@ -9,7 +9,7 @@ import pytest
 from playbill.registry import Plugin, Registry
 
 ROOMS = ("evaluation.ceiling", "cli.commands", "sources.registry")
-SPECS = ("measures", "canvas", "head", "label", "context", "network")
+SPECS = ("measures", "canvas", "head", "label", "context", "network", "model")
 MODULES = (
     *(f"playbill.{name}" for name in ROOMS),
     *(f"playbill.definitions.specs.{name}" for name in SPECS),

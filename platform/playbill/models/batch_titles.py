@@ -65,6 +65,7 @@ def some_prepared(prepared: PreparedTitles, title_U: Tensor) -> PreparedTitles:
     return PreparedTitles(
         names=prepared.names[title_U],
         synopses=prepared.synopses[title_U],
+        texts=prepared.texts[title_U],
         numeric=prepared.numeric[title_U],
         snapshots=snapshots,
         experience=prepared.experience[title_U],

@@ -112,6 +112,7 @@ class TitleConfig(NetworkPart):
     metadata: bool = True
     age_gate: bool = True
     fallback: bool = False  # whether a vector of its kind stands beside the metadata of a title without a usable id
+    text_width: NonNegativeInt = 0  # numbers that a text encoder gives each synopsis; 0 = there is no encoder
     neighbours: NonNegativeInt = 0  # neighbours of each title that are kept for likeness; 0 = no blend asks for it
     companions: NonNegativeInt = 0
     """Titles played beside each title that are kept for likeness; 0 = no blend asks for it, or an older version."""

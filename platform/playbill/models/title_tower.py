@@ -28,6 +28,7 @@ class PreparedTitles:
 
     names: Tensor  # [T, M] unit vectors of names
     synopses: Tensor  # [T, M] unit vectors of synopses
+    texts: Tensor  # [T, E] unit vectors of synopses by a text encoder; E = 0 without one
     numeric: Tensor  # [T, 2Fs] normalised static features
     snapshots: DistinctFeatures  # normalised time-dependent features at S moments
     experience: Tensor  # [T, 3] age, whether the age is known, and plays, compressed: what the gate reads
@@ -35,6 +36,8 @@ class PreparedTitles:
 
 class TitleTower(nn.Module):
     """Titles -> vectors."""
+
+    texts: Tensor  # [buckets, E] what each gram of a synopsis says; set once by `start_texts`
 
     def __init__(self, config: NetworkConfig) -> None:
         super().__init__()
@@ -46,6 +49,8 @@ class TitleTower(nn.Module):
         self.static = Normaliser(titles.numeric)
         self.dynamic = Normaliser(titles.snapshot)
         self.gate = nn.Linear(3, 1)
+        if titles.text_width:
+            self.register_buffer("texts", torch.zeros(config.text.buckets, titles.text_width))
         if titles.metadata:
             self.metadata = Metadata(config)
         self.given = nn.Linear(self.static.width, dim, bias=False) if self.static.width else None
@@ -62,6 +67,11 @@ class TitleTower(nn.Module):
             if self.fallback is not None:
                 self.fallback.weight.zero_()
 
+    @torch.no_grad()
+    def start_texts(self, table: Tensor) -> None:
+        """Set what each gram says, from a text encoder's [buckets, E]."""
+        self.texts.copy_(table)
+
     def prepare(self, titles: TitleInputs, grams: GramSpace) -> PreparedTitles:
         """Compute what the weights do not change."""
         with torch.no_grad():
@@ -70,10 +80,18 @@ class TitleTower(nn.Module):
             return PreparedTitles(
                 names=grams.names(titles.name_grams, titles.name_offsets),
                 synopses=grams.names(titles.synopsis_grams, titles.synopsis_offsets),
+                texts=self._texts(titles),
                 numeric=self.static(titles.numeric),
                 snapshots=self.dynamic.distinct(titles.snapshots),
                 experience=torch.stack([age, known.to(age.dtype), titles.plays.log1p()], dim=-1),
             )
+
+    def _texts(self, titles: TitleInputs) -> Tensor:
+        if not self.config.text_width:
+            return torch.zeros(titles.index.shape[0], 0, device=titles.index.device)
+        return F.normalize(
+            F.embedding_bag(titles.synopsis_grams, self.texts, titles.synopsis_offsets, mode="sum"), dim=-1
+        )
 
     def forward(self, titles: TitleInputs, prepared: PreparedTitles) -> tuple[Tensor, Tensor]:
         """Return title vectors [T, D] and the share [T, 1] of each title's id in its vector."""
@@ -114,6 +132,7 @@ class Metadata(nn.Module):
         self.fields = Fields((titles.kinds, titles.languages, titles.release_years, *titles.categorical), dim)
         self.name = nn.Linear(config.text.dim, dim, bias=False)
         self.synopsis = nn.Linear(config.text.dim, dim, bias=False)
+        self.text = nn.Linear(titles.text_width, dim, bias=False) if titles.text_width else None
         self.out = nn.Linear(dim, dim)
         for table in (self.genres, self.fields.table):
             nn.init.normal_(table.weight, std=0.5)
@@ -127,5 +146,7 @@ class Metadata(nn.Module):
         total = total + self.name(prepared.names)
         if titles.synopsis_grams.numel():
             total = total + self.synopsis(prepared.synopses)
+        if self.text is not None:
+            total = total + self.text(prepared.texts)
         vectors: Tensor = self.out(F.gelu(total))
         return vectors

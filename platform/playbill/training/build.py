@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,6 +21,8 @@ from playbill.datasets.encoding.row_entries import row_config
 from playbill.definitions.specs import ResolvedModel
 from playbill.definitions.specs.canvas import LIKENESS_TERMS
 from playbill.definitions.specs.head import GbceOptions, HeadSpec, loss_options, loss_plugin
+from playbill.definitions.specs.model import TEXT_ENCODERS
+from playbill.errors import ConfigError
 from playbill.models import (
     ContextConfig,
     EventConfig,
@@ -70,6 +73,7 @@ def network_config(resolved: ResolvedModel, encoder: Encoder) -> NetworkConfig:
             age_gate=model.titles.age_gate,
             id_mask=model.titles.id_mask,
             fallback=model.titles.fallback == "kind",
+            text_width=getattr(model.titles.text, "width", 0) if model.titles.metadata else 0,
             neighbours=NEIGHBOURS if alike else 0,
             companions=NEIGHBOURS if alike else 0,
         ),
@@ -99,6 +103,8 @@ def build_network(resolved: ResolvedModel, data: TrainingSet) -> Network:
     config = network_config(resolved, data.encoder)
     network = Network(config)
     inputs = TitleInputs.from_arrays(data.titles)
+    if config.titles.text_width:
+        network.titles.start_texts(_text_table(resolved, data, config.text.buckets))
     network.calibrate(torch.from_numpy(np.ascontiguousarray(data.context.numeric)), inputs)
     titles = np.asarray(data.tokens[:, 0], dtype=np.int64)
     members = np.asarray(data.token_member, dtype=np.int64)
@@ -111,6 +117,28 @@ def build_network(resolved: ResolvedModel, data: TrainingSet) -> Network:
         vectors = svd_vectors(titles, members, config.titles.titles, config.trunk.dim, seed)
         network.start_titles(torch.from_numpy(vectors))
     return network
+
+
+def text_encoder(resolved: ResolvedModel) -> Any:
+    """Return the text encoder that a definition asks for.
+
+    Raises:
+        ConfigError: What it comes from is not installed.
+    """
+    name = resolved.model.titles.text.type
+    try:
+        return TEXT_ENCODERS[name].load()
+    except ImportError as error:
+        package = error.name or name
+        advice = "pip install 'playbill[train]'" if package.startswith("sklearn") else f"install {package}"
+        raise ConfigError(f"titles.text: '{name}' needs '{package}', which is not installed: {advice}") from None
+
+
+def _text_table(resolved: ResolvedModel, data: TrainingSet, buckets: int) -> torch.Tensor:
+    """Return [buckets, E] what each gram of a synopsis says."""
+    grams, offsets = (np.asarray(own) for own in (data.titles.synopsis_grams, data.titles.synopsis_offsets))
+    model = resolved.model
+    return torch.from_numpy(text_encoder(resolved)(grams, offsets, buckets, model.titles.text, model.training.seed))
 
 
 def _lift(data: TrainingSet, config: NetworkConfig) -> Floats64:

@@ -33,7 +33,7 @@ from playbill.ranking.scoring.scorer import Scorer
 from playbill.ranking.scoring.state_cache import KeptSnapshots
 from playbill.ray_cluster import cluster_address
 from playbill.tables import Tables, workspace_clock
-from playbill.training.build import build_network, loop_settings, network_config
+from playbill.training.build import build_network, loop_settings, network_config, text_encoder
 from playbill.training.contract import LoopSettings
 from playbill.training.example_weights import example_weights
 from playbill.training.loop import FitResult, Progress, WorkerPlace, fit
@@ -139,6 +139,7 @@ class _TrainingRun:
         watcher.stage("check definitions, data and services")
         zoo = open_zoo(workspace.project.model_zoo, workspace.project.feature_repo)
         resolved = options.applied(zoo.model(model))
+        text_encoder(resolved)
         tables = Tables(workspace).require()
         features, tracking = FeatureDoor(workspace), Tracking(workspace)
         schema = features.schema(resolved.model.features)

@@ -5,9 +5,9 @@ Ensembles: several models and a gate that learns which to trust where.
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, WithJsonSchema, model_validator
+from pydantic import BeforeValidator, Field, SerializeAsAny, WithJsonSchema, model_validator
 
 from playbill.definitions.specs.base import (
     UNFINISHED,
@@ -19,13 +19,16 @@ from playbill.definitions.specs.base import (
     Percent,
     Rate,
     Reference,
+    Size,
     Spec,
+    read_options,
 )
 from playbill.definitions.specs.context import ContextsSpec
 from playbill.definitions.specs.head import HeadSpec
 from playbill.definitions.specs.measures import EvaluateSpec, GateSpec
 from playbill.definitions.specs.network import Balance, BalanceOptions, GatedTransformerOptions, Trunk
 from playbill.errors import did_you_mean
+from playbill.registry import Plugin, Registry
 
 MetadataField = Literal["genres", "kind", "original_language", "release_year", "name", "synopsis"]
 
@@ -38,6 +41,37 @@ class HistorySpec(Spec):
     merge: Literal["same_title", "session", "none"] = "same_title"
     """Which events become one token: with `same_title` adjacent ones on one title, with `session` only those of them
     that no pause of more than thirty minutes parts."""
+
+
+class TextOptions(Spec):
+    """A synopsis is read by its hashed words alone. Also the options of `grams`."""
+
+    type: str = "grams"
+    """`grams`, `lsa`, or one that an outside package adds."""
+
+
+class LsaOptions(TextOptions):
+    """Beside its hashed words a synopsis has a vector, by latent semantic analysis of all of them (scikit-learn)."""
+
+    width: Size = 64
+    """Numbers in it."""
+
+
+_SPECS = "playbill.definitions.specs.model"
+TEXT_ENCODERS = Registry(
+    "text encoder",
+    "playbill.text_encoders",
+    {
+        "grams": Plugin("playbill.models.embeddings:GramSpace", f"{_SPECS}:TextOptions"),
+        "lsa": Plugin("playbill.models.text_encoders:lsa", f"{_SPECS}:LsaOptions"),
+    },
+)
+"""All but `grams` are `playbill.models.text_encoders.TextEncoder`, and have `width` among their options."""
+
+
+def read_text(value: Any) -> Any:
+    """Check the options of a text encoder by the spec it registers; a bare name takes its defaults."""
+    return read_options(value, TEXT_ENCODERS, TextOptions, "grams")
 
 
 class TitlesSpec(Spec):
@@ -64,6 +98,8 @@ class TitlesSpec(Spec):
     negatives: Literal["all", "seen"] = "all"
     """Titles that what was played is ranked against in training: `all`, or those `seen`, which have a play or another
     example there. Nobody could play a title that launches later, and `all` has the model learn that nobody wants it."""
+    text: Annotated[SerializeAsAny[TextOptions], BeforeValidator(read_text)] = TextOptions()
+    """How the synopsis is read."""
     svd_start: bool = True
     """Start id vectors from a factorisation of the log instead of noise."""
     snapshot_hours: int = Field(default=24, ge=1, le=8760)
@@ -75,6 +111,8 @@ class TitlesSpec(Spec):
             raise ValueError("a title needs 'id_embedding', some 'metadata', or both")
         if self.fallback == "kind" and not self.id_embedding:
             raise ValueError("'fallback: kind' stands in for an id, so it needs 'id_embedding'")
+        if self.text.type != "grams" and "synopsis" not in self.metadata:
+            raise ValueError(f"'text: {self.text.type}' reads the synopsis, which is not among 'metadata'")
         return self
 
 
