@@ -45,7 +45,8 @@ class TitleTower(nn.Module):
         self.config = titles
         self.id = nn.Embedding(titles.titles, dim, padding_idx=0)
         nn.init.normal_(self.id.weight, std=VECTOR_STD)
-        self.fallback = nn.Embedding(titles.kinds, dim) if titles.fallback else None
+        zeros = torch.zeros(titles.kinds, dim)
+        self.fallback = nn.Embedding.from_pretrained(zeros, freeze=False) if titles.fallback else None
         self.static = Normaliser(titles.numeric)
         self.dynamic = Normaliser(titles.snapshot)
         self.gate = nn.Linear(3, 1)
@@ -64,8 +65,6 @@ class TitleTower(nn.Module):
             self.gate.weight.copy_(torch.tensor([[0.0, 0.0, 1.0]]))
             self.gate.bias.fill_(-1.4)
             self.id.weight[0] = 0
-            if self.fallback is not None:
-                self.fallback.weight.zero_()
 
     @torch.no_grad()
     def start_texts(self, table: Tensor) -> None:
