@@ -46,7 +46,7 @@ class TitleTower(nn.Module):
         self.id = nn.Embedding(titles.titles, dim, padding_idx=0)
         nn.init.normal_(self.id.weight, std=VECTOR_STD)
         zeros = torch.zeros(titles.kinds, dim)
-        self.fallback = nn.Embedding(*zeros.shape, _weight=zeros) if titles.fallback else None
+        self.fallback = nn.Embedding(titles.kinds, dim, _weight=zeros) if titles.fallback else None
         self.static = Normaliser(titles.numeric)
         self.dynamic = Normaliser(titles.snapshot)
         self.gate = nn.Linear(3, 1)
