@@ -71,7 +71,8 @@ def test_a_fallback_is_trained_by_hidden_ids_alone_and_is_that_of_the_kind(
     hidden = dataclasses.replace(titles, has_id=torch.zeros_like(titles.has_id))
     prepared = network.titles.prepare(hidden, network.grams)
     vectors = network.titles(hidden, prepared)[0]
-    left = vectors - network.titles.metadata(hidden, prepared)
+    assert network.titles.given is not None
+    left = vectors - network.titles.metadata(hidden, prepared) - network.titles.given(prepared.numeric)
     torch.testing.assert_close(left, fallback.weight[titles.kind])
 
 
