@@ -45,7 +45,8 @@ def test_a_model_with_what_the_guide_shows_is_accepted_without_a_note(block: str
 
 def test_there_are_blocks_of_heads_and_of_sampling() -> None:
     assert len(BLOCKS) >= 3
-    assert {key for block in BLOCKS for key in yaml.safe_load(block)} == {"heads", "sampling", "trunk"}
+    keys = {key for block in BLOCKS for key in yaml.safe_load(block)}
+    assert keys == {"heads", "history", "sampling", "training", "trunk"}
 
 
 def test_every_policy_is_in_the_table() -> None:

@@ -66,6 +66,8 @@ class TargetArrays:
     rows: dict[str, Ints64] = field(default_factory=dict)
     """Field -> [N, 1 + A] the row of a page that each title begins, and those above it; empty without heads about rows.
     See `row_entries.PageRows.around`."""
+    attributes: dict[str, Ints64] = field(default_factory=dict)
+    """Auxiliary head -> [N, W] attributes of each row's title, such as its genres; 0 = none."""
     further: dict[str, FurtherArrays] = field(default_factory=dict)
     """Head -> what else its rows have as their targets, for heads with a horizon."""
 

@@ -14,14 +14,20 @@ from playbill.arrays import Ints64
 from playbill.clock import Clock, from_microseconds
 from playbill.datasets.availability import availability_states
 from playbill.datasets.batching.batches import FIELDS, Task
-from playbill.datasets.batching.windows import Windows, cut_windows
+from playbill.datasets.batching.windows import Windows, cut_windows, last_windows
 from playbill.datasets.candidate_masks import Audience
 from playbill.datasets.checks import check_context_coverage
 from playbill.datasets.encoding.context_columns import ContextColumns
 from playbill.datasets.encoding.encoder import Encoder
 from playbill.datasets.encoding.fit import fit_encoder, with_categories
 from playbill.datasets.encoding.row_entries import page_rows
-from playbill.datasets.encoding.titles import display_names, snapshot_values, title_arrays, vector_values
+from playbill.datasets.encoding.titles import (
+    display_names,
+    snapshot_values,
+    title_arrays,
+    title_attribute,
+    vector_values,
+)
 from playbill.datasets.encoding.tokens import floor_moments
 from playbill.datasets.examples.rows import TrainingRows
 from playbill.datasets.examples.sampling import ExampleWeights, reward_versions
@@ -29,7 +35,7 @@ from playbill.datasets.examples.selection import Examples, LogTables, draw_strat
 from playbill.datasets.splits import Split
 from playbill.datasets.training_set import BatchSettings, TrainingSet
 from playbill.definitions.specs import ResolvedModel, TaskSpec, prune_heads
-from playbill.definitions.specs.head import HorizonSpec, ranks, read_negatives
+from playbill.definitions.specs.head import AUXILIARY_TARGETS, HorizonSpec, ranks, read_negatives
 
 if TYPE_CHECKING:
     from playbill.features import ServiceSchema
@@ -127,6 +133,11 @@ def build_training_set(
         left_out=learnt.left_out,
         events=len(examples.tokens.event_rows),
         moment=_moments(rows["event_at"], resolved),
+        attributes={
+            name: title_attribute(encoder, learnt.titles, AUXILIARY_TARGETS[head.auxiliary])
+            for name, head in resolved.model.heads.items()
+            if head.auxiliary is not None
+        },
     )
 
 
@@ -136,7 +147,9 @@ def _windows(examples: Examples, resolved: ResolvedModel) -> Windows:
     first = np.cumsum(counts) - counts + np.arange(examples.members)
     member = np.searchsorted(first, examples.rows.slot, side="right") - 1
     np.maximum.at(reach, member, examples.rows.slot - first[member])
-    return cut_windows(counts, resolved.model.history.length, resolved.model.training.stride, reach)
+    training = resolved.model.training
+    windows = cut_windows(counts, resolved.model.history.length, training.stride, reach)
+    return windows[np.nonzero(last_windows(windows))[0]] if training.windows == "last" else windows
 
 
 def _moments(event_at: pl.Series, resolved: ResolvedModel) -> Ints64:
@@ -200,7 +213,15 @@ def _settings(resolved: ResolvedModel, encoder: Encoder) -> BatchSettings:
         drawn = read_negatives(DRAWN_TITLES).model_dump(mode="json")
         negatives |= {name: drawn for name, head in model.heads.items() if head.loss == "softmax"}
     horizons = {name: _horizon(head.horizon) for name, head in model.heads.items() if head.horizon is not None}
-    return BatchSettings(model.training.batch_slots, model.training.seed, softmax, tasks, negatives, horizons)
+    return BatchSettings(
+        batch_slots=model.training.batch_slots,
+        seed=model.training.seed,
+        softmax=softmax,
+        tasks=tasks,
+        negatives=negatives,
+        horizons=horizons,
+        earlier_share=model.training.earlier_share if model.training.windows == "mixed" else None,
+    )
 
 
 def _horizon(horizon: HorizonSpec) -> dict[str, Any]:

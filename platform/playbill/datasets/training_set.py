@@ -18,7 +18,7 @@ from playbill.datasets.arrays import TitleArrays
 from playbill.datasets.availability import States
 from playbill.datasets.batching.batches import Assembler, Batch, DrawnNegatives, Learnt, QueryPool, Task, draw_chances
 from playbill.datasets.batching.horizon import Moments
-from playbill.datasets.batching.windows import EpochPlan, Windows, drawn_windows, plan_epoch
+from playbill.datasets.batching.windows import EpochPlan, Windows, drawn_windows, epoch_part, plan_epoch, with_batches
 from playbill.datasets.encoding.context_columns import ContextColumns
 from playbill.datasets.encoding.encoder import Encoder
 from playbill.datasets.encoding.row_entries import PageRows
@@ -42,6 +42,8 @@ class BatchSettings:
     """Head -> options of the policy that draws its negatives."""
     horizons: dict[str, dict[str, Any]] = field(default_factory=dict)
     """Head -> `within_s`, `half_life_s` and `most`, for heads that learn what is chosen within a time."""
+    earlier_share: float | None = None
+    """Share of the earlier windows of members that an epoch reads, others in each; None = all of them."""
 
 
 @dataclass(frozen=True)
@@ -69,6 +71,7 @@ class TrainingSet:
     events: int = 0  # events that went into the tokens
     # [m] when each request was made, microseconds since 1970; empty where no head has a horizon
     moment: Ints64 = field(default_factory=lambda: np.zeros(0, np.int64))
+    attributes: dict[str, Ints64] = field(default_factory=dict)  # auxiliary head -> [T, W] what it predicts; 0 = none
 
     def trained(self, resolved: ResolvedModel) -> ResolvedModel:
         """Return the definition this was built from as it can be trained: without the heads left out here."""
@@ -100,7 +103,7 @@ class TrainingSet:
         A step divides by it. By the batch's own weight, a batch of rows that weigh little would count as much as one
         of rows that weigh a lot, and windows of one length, which share a batch, are of members alike.
         """
-        row, _ = self._assembler.rows_of(self.epoch_windows)
+        row, _ = self._assembler.rows_of(self.windows_of(0))
         made = sum(task.share for task in self.settings.tasks)
         return self._assembler.targets.mean_weights(row, made, self.steps())
 
@@ -117,40 +120,58 @@ class TrainingSet:
         Raises:
             StateError: There are fewer windows than ranks.
         """
-        plan = self._plan(epoch, world)
+        plan, windows = self._plan(epoch, world), self.windows_of(epoch)
         pool = self._pool(epoch)
         for number, (width, chosen) in enumerate(zip(plan.widths, plan.windows, strict=True)):
             seed = (self.settings.seed, epoch, number)
             chance = draw_chances(seed, len(chosen), width, len(self.settings.tasks))
             mine = slice(rank, None, world)
-            shared = DrawnNegatives(chance[mine], pool, self._draw(chosen, seed))
-            yield self._assembler.batch(self.epoch_windows[chosen[mine]], width, shared)
+            shared = DrawnNegatives(chance[mine], pool, self._draw(windows[chosen], seed))
+            yield self._assembler.batch(windows[chosen[mine]], width, shared)
 
     def rows_read(self, epoch: int) -> Iterator[tuple[Ints64, Ints64]]:
         """Yield for each batch of one process its logged rows, in their order, and the number of each one's member.
 
         Made rows come after them in a batch.
         """
+        every = self.windows_of(epoch)
         for chosen in self._plan(epoch, 1).windows:
-            windows = self.epoch_windows[chosen]
+            windows = every[chosen]
             row, window = self._assembler.rows_of(windows)
             yield row, windows.member[window]
 
-    def _draw(self, chosen: Ints64, seed: tuple[int, int, int]) -> dict[str, tuple[Ints64, Floats32]]:
+    def _draw(self, windows: Windows, seed: tuple[int, int, int]) -> dict[str, tuple[Ints64, Floats32]]:
         if not self._assembler.targets.policies:
             return {}
-        row, _ = self._assembler.rows_of(self.epoch_windows[chosen])
+        row, _ = self._assembler.rows_of(windows)
         return self._assembler.targets.draw(row, self.plays, seed)
 
+    @property
+    def epoch_tokens(self) -> int:
+        """Tokens that an epoch reads, windows that it reads several times counted as often."""
+        return int(self.windows_of(0).length.sum())
+
+    def windows_of(self, epoch: int) -> Windows:
+        """Return the windows of an epoch: where there are strata, some are read several times."""
+        share = self.settings.earlier_share
+        if share is None:
+            return self._every_window
+        return self._drawn(self.windows[epoch_part(self.windows, share, self.settings.seed, epoch)])
+
     @cached_property
-    def epoch_windows(self) -> Windows:
-        """Windows of an epoch: where there are strata, some are read several times."""
-        if not len(self.rows.copies):
-            return self.windows
-        return drawn_windows(self.windows, self.rows.slot, self.rows.copies)
+    def _every_window(self) -> Windows:
+        return self._drawn(self.windows)
+
+    def _drawn(self, windows: Windows) -> Windows:
+        return drawn_windows(windows, self.rows.slot, self.rows.copies) if len(self.rows.copies) else windows
 
     def _plan(self, epoch: int, world: int) -> EpochPlan:
-        return plan_epoch(self.epoch_windows, self.settings.batch_slots, (self.settings.seed, epoch), world)
+        windows, slots, seed = self.windows_of(epoch), self.settings.batch_slots, (self.settings.seed, epoch)
+        if self.settings.earlier_share is None:
+            return plan_epoch(windows, slots, seed, world)
+        # Epochs differ in their windows: they share the widths of all of them, and have as many batches as the first.
+        plan = plan_epoch(windows, slots, seed, world, self.windows.widths)
+        return plan if epoch == 0 else with_batches(plan, self.steps(world))
 
     def _pool(self, epoch: int) -> QueryPool:
         wanted = np.zeros(len(self.names), np.bool_)
@@ -166,9 +187,9 @@ class TrainingSet:
             typed = np.diff(self.context.query_offsets, append=len(self.context.query_grams)) > 0
             alone = typed | (np.asarray(self.context.source_title) > 0)
             moments = Moments.of(self.rows, self.token_member, self.moment, alone)
-        given = (self.tokens, self.rows, self.context, self.snapshot, self.states, self.state, self.pages, moments)
-        softmax = frozenset(self.settings.softmax)
-        return Assembler(Learnt(*given), softmax, self.settings.tasks, policies, self.settings.horizons)
+        given = (self.tokens, self.rows, self.context, self.snapshot, self.states, self.state, self.pages)
+        learnt, softmax = Learnt(*given, moments, self.attributes), frozenset(self.settings.softmax)
+        return Assembler(learnt, softmax, self.settings.tasks, policies, self.settings.horizons)
 
     def save(self, folder: Path) -> None:
         """Write one .npy file per array, and what is no array as JSON, so that workers can map it into memory."""
@@ -178,6 +199,7 @@ class TrainingSet:
         about = {
             "heads": list(self.rows.labels),
             "weighted": list(self.rows.weights),
+            "auxiliary": list(self.attributes),
             "strata": [asdict(stratum) for stratum in self.strata],
             "rewards": self.rewards,
             "left_out": self.left_out,
@@ -196,6 +218,7 @@ class TrainingSet:
             for kind in _BY_HEAD
             for place, values in enumerate(getattr(self.rows, kind).values())
         }
+        own |= {f"attributes.{place}": values for place, values in enumerate(self.attributes.values())}
         parts = {name: part for kind in _PARTS for name, part in _prefixed(kind, getattr(self, kind)).items()}
         return {**own, **heads, **parts}
 
@@ -211,6 +234,8 @@ class TrainingSet:
             encoder = Encoder.from_json((folder / "encoder.json").read_text(encoding="utf-8"))
             own: dict[str, Any] = {name: _mapped(folder, name) for name in _OWN}
             parts = {name: _part(folder, name, kind, about) for name, kind in _PARTS.items()}
+            auxiliary = enumerate(about["auxiliary"])
+            own["attributes"] = {head: _mapped(folder, f"attributes.{place}") for place, head in auxiliary}
             settings = _settings(about["settings"])
             strata = tuple(Stratum(**stratum) for stratum in about["strata"])
             watermark = datetime.fromisoformat(about["watermark"])

@@ -173,11 +173,16 @@ class TargetBatch(Arrays):
     """Head name -> its negatives, for heads that do not rank against every title."""
     further: dict[str, FurtherBatch] = field(default_factory=dict)
     """Head -> what else its rows have as their targets, for heads with a horizon."""
+    attributes: dict[str, Tensor] = field(default_factory=dict)
+    """Auxiliary head -> [N, W] attributes of each row's title, such as its genres; 0 = none."""
     rows: dict[str, Tensor] = field(default_factory=dict)
     """Field of `rows.FIELDS` -> [N, 1 + A] the row that each title begins, and those above it; for heads about rows."""
 
     DTYPES: ClassVar[Mapping[str, torch.dtype]] = {"title": INT, "labels": FLOAT, "weight": FLOAT}
-    LATER: ClassVar[Mapping[str, torch.dtype]] = {"weights": FLOAT, "available": BOOL, "group": INT, "rows": INT}
+    LATER: ClassVar[Mapping[str, torch.dtype]] = {
+        **{"weights": FLOAT, "available": BOOL},
+        **dict.fromkeys(("group", "rows", "attributes"), INT),
+    }
     """Fields that arrays may lack."""
 
     @classmethod
@@ -263,5 +268,6 @@ def _padded_targets(targets: TargetBatch, padded: Callable[..., Tensor]) -> Targ
             for name, own in targets.negatives.items()
         },
         further={name: FurtherBatch(padded(own.title), padded(own.share)) for name, own in targets.further.items()},
+        attributes={name: padded(own) for name, own in targets.attributes.items()},
         rows={name: padded(own) for name, own in targets.rows.items()},
     )

@@ -35,7 +35,8 @@ class HeadConfig(NetworkPart):
     name: str = Field(min_length=1)
     loss: str  # a registered loss: see `playbill.definitions.specs.head`
     options: dict[str, Any] = Field(default_factory=dict)  # of the loss
-    target: Literal["title", "row", "page"] = "title"  # what it scores
+    target: Literal["title", "row", "page", "genres", "kind"] = "title"
+    """What it scores; those about genres and kinds predict them of the next title, and are not served."""
     level: bool = False
     """Its scores have a term of the state alone, the same for every title: how likely the member is to do it at all."""
     weight: float = Field(default=1.0, ge=0)  # multiplier on this head's loss

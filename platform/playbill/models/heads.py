@@ -146,6 +146,23 @@ class Head(nn.Module):
         return bias_N
 
 
+class AttributeHead(nn.Module):
+    """Which genres, or which kind, the next title has, from the state alone: a regulariser, never served."""
+
+    def __init__(self, config: NetworkConfig, position: int) -> None:
+        super().__init__()
+        self.position = position
+        sizes = {"genres": config.titles.genres, "kind": config.titles.kinds}
+        self.out = nn.Linear(config.trunk.dim, sizes[config.heads[position].target])
+        nn.init.zeros_(self.out.weight)
+        nn.init.zeros_(self.out.bias)
+
+    def forward(self, state_ND: Tensor) -> Tensor:
+        """Return log odds [N, G] of each attribute, float32; index 0 is none."""
+        found: Tensor = self.out(state_ND)
+        return found.float()
+
+
 class SharedState(nn.Module):
     """Every head reads the state itself."""
 

@@ -271,7 +271,7 @@ class Network(nn.Module):
 
     def _page_rows(self, targets: TargetBatch) -> Tensor | None:
         """Return the requests that train heads about rows and pages; None where none says its row."""
-        kinds = [head for head in self.config.heads if head.target != "title"]
+        kinds = [head for head in self.config.heads if head.target in ("row", "page")]
         if not kinds or not (self.config.context.rows > 1 or self.config.context.row_positions > 1):
             return None
         weights_JN = torch.stack([row_weights(head, targets) for head in kinds])

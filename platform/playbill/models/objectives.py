@@ -28,7 +28,7 @@ from torch.nn import functional as F  # noqa: N812
 from playbill.definitions.specs.head import GbceOptions, HuberOptions, loss_plugin
 from playbill.models.batch import FurtherBatch, NegativeBatch, TargetBatch
 from playbill.models.config import HeadConfig, NetworkConfig
-from playbill.models.heads import Head
+from playbill.models.heads import AttributeHead, Head
 from playbill.models.row_tower import FORGET_SHARE, PageHead, RowHead, row_logits
 from playbill.models.scoring_batch import ScoringBatch, chosen_rows, target_logits
 from playbill.models.softmax_loss import Hidden, MomentFeatures, Names, binary_loss, softmax_loss
@@ -313,6 +313,22 @@ def _shown_scores(head: Head, scene: ScoringBatch, shown_nC: Tensor, q_nD: Tenso
     return scores
 
 
+def attribute_sum(
+    settings: HeadConfig, head: AttributeHead, scene: ScoringBatch, targets: TargetBatch
+) -> tuple[Tensor, Tensor]:
+    """Return an auxiliary head's weighted sum of losses, and the weight that it stands for.
+
+    A title has a set of genres, so each genre is a question of its own: a row's loss is the sum over all of them of
+    binary cross-entropies, the likelihood of the whole set.
+    """
+    weight_N = row_weights(settings, targets)
+    chosen, share = chosen_rows(weight_N)
+    logits_nG = head(scene.state_of(head)[chosen])
+    truth_nG = torch.zeros_like(logits_nG).scatter_(1, targets.attributes[settings.name][chosen], 1.0)
+    losses_nG = F.binary_cross_entropy_with_logits(logits_nG[:, 1:], truth_nG[:, 1:], reduction="none")
+    return (losses_nG.sum(-1) * share).sum(), weight_N.sum()
+
+
 @dataclass(frozen=True, slots=True)
 class TargetKind:
     """Heads about one kind of thing."""
@@ -327,5 +343,7 @@ KINDS: dict[str, TargetKind] = {
     "title": TargetKind(Head, head_sum),
     "row": TargetKind(RowHead, page_head_sum),
     "page": TargetKind(PageHead, page_head_sum),
+    "genres": TargetKind(AttributeHead, attribute_sum),
+    "kind": TargetKind(AttributeHead, attribute_sum),
 }
 """By `HeadConfig.target`."""

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from playbill.models.batch import ContextBatch
 from playbill.models.context import Queries
-from playbill.models.heads import BiasRows, Head, TitleVectors
+from playbill.models.heads import AttributeHead, BiasRows, Head, TitleVectors
 from playbill.models.row_tower import PageHead, RowHead, RowReader
 
 ROWS = 64  # rows of a product come in multiples of it: see `batch.pad_rows`
@@ -45,7 +45,7 @@ class ScoringBatch:
     own: Tensor | None = None  # [K, N, D] the state as each head sees it; None where all see `state`
     catalogue: int = 0  # titles there are, whether or not the batch names them
 
-    def state_of(self, head: Head | RowHead | PageHead) -> Tensor:
+    def state_of(self, head: Head | RowHead | PageHead | AttributeHead) -> Tensor:
         """Return [N, D] the state as one head sees it."""
         return self.state if self.own is None else self.own[head.position]
 

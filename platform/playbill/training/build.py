@@ -20,7 +20,7 @@ from playbill.datasets import Encoder, TrainingSet
 from playbill.datasets.encoding.row_entries import row_config
 from playbill.definitions.specs import ResolvedModel
 from playbill.definitions.specs.canvas import LIKENESS_TERMS
-from playbill.definitions.specs.head import GbceOptions, HeadSpec, loss_options, loss_plugin
+from playbill.definitions.specs.head import AUXILIARY_TARGETS, GbceOptions, HeadSpec, loss_options, loss_plugin
 from playbill.definitions.specs.model import TEXT_ENCODERS
 from playbill.errors import ConfigError
 from playbill.models import (
@@ -50,9 +50,9 @@ def network_config(resolved: ResolvedModel, encoder: Encoder) -> NetworkConfig:
         HeadConfig.model_validate(
             {
                 "name": name,
-                "loss": head.loss,
+                "loss": head.loss or "bce",
                 "options": head.options,
-                "target": resolved.labels[head.label].level if head.label else "title",
+                "target": _target(resolved, head),
                 "level": head.leveled and (head.label is None or resolved.labels[head.label].level == "title"),
                 "weight": head.weight,
                 "negative_weight": getattr(head.negatives, "weight", 1.0),
@@ -88,6 +88,12 @@ def network_config(resolved: ResolvedModel, encoder: Encoder) -> NetworkConfig:
         rows=None if (rows := row_config(encoder.state)) is None else RowConfig.model_validate(rows),
         heads=heads,
     )
+
+
+def _target(resolved: ResolvedModel, head: HeadSpec) -> str:
+    if head.auxiliary is not None:
+        return AUXILIARY_TARGETS[head.auxiliary]
+    return resolved.labels[head.label].level if head.label else "title"
 
 
 def loop_settings(resolved: ResolvedModel) -> LoopSettings:

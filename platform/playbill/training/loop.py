@@ -271,6 +271,7 @@ class _LoopRun:
             "epoch": float(epoch + 1),
             "loss": float((means_K * self.head_scale).sum()),
             "seconds": seconds,
+            "tokens": tokens,
             "tokens_per_second": tokens / seconds,
         }
         numbers.update({f"loss/{name}": float(mean) for name, mean in zip(self.heads, means_K, strict=True)})

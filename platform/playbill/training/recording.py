@@ -222,6 +222,7 @@ def examples_summary(data: TrainingSet) -> dict[str, Any]:
     """Return how many rows there are and what weighs them, as parameters."""
     shown = len(data.rows) - int(data.rows.next.sum())
     summary: dict[str, Any] = {"rows": len(data.rows), "shown": shown, "tokens": len(data.tokens)}
+    summary["tokens_per_epoch"] = data.epoch_tokens
     if len(data.tokens):
         summary["events_per_token"] = round(data.events / len(data.tokens), 3)
     if data.rewards:

@@ -144,7 +144,7 @@ def test_an_epoch_reads_every_stratum_as_often_as_the_record_says(sampled) -> No
 
 
 def test_repeats_read_no_further_than_their_rows(sampled) -> None:
-    windows = sampled.epoch_windows
+    windows = sampled.windows_of(0)
     repeats = windows.draw > 0
     assert repeats.any()
     first, last = row_ranges(windows, sampled.rows.slot)

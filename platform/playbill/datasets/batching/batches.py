@@ -135,6 +135,7 @@ class Learnt:
     state: AnyInts  # [m] state of each
     pages: PageRows | None = None  # rows of logged pages
     moments: Moments | None = None  # of the rows, where a head has a horizon
+    attributes: Mapping[str, Ints64] = field(default_factory=dict)  # auxiliary head -> [T, W] attributes of titles
 
 
 class Assembler:
@@ -160,7 +161,7 @@ class Assembler:
             if learnt.moments is not None
         }
         given = (learnt.rows, learnt.states, learnt.state, softmax, policies or {}, learnt.pages)
-        self.targets = TargetAssembler(*given, further)
+        self.targets = TargetAssembler(*given, further, learnt.attributes)
 
     def batch(self, windows: Windows, width: int, shared: DrawnNegatives) -> Batch:
         """Assemble one rank's part of a batch: B windows of width L, and what was drawn for the batch."""

@@ -19,7 +19,11 @@ from playbill.datasets.examples.rows import TrainingRows
 
 
 class TargetAssembler:
-    """Looks up what rows teach: `state` [m] is the state of each request, `softmax` the heads that made rows train."""
+    """Looks up what rows teach.
+
+    `state` [m] is the state of each request, `softmax` are the heads that made rows train, `attributes` auxiliary head
+    -> [T, W] of titles: such a head learns from the row of each next token.
+    """
 
     def __init__(
         self,
@@ -30,8 +34,10 @@ class TargetAssembler:
         policies: Mapping[str, NegativePolicy],
         pages: PageRows | None = None,
         further: Mapping[str, FurtherTitles] | None = None,
+        attributes: Mapping[str, Ints64] | None = None,
     ) -> None:
         self.rows, self.states, self.state, self.further = rows, states, state, further or {}
+        self.attributes = attributes or {}
         self.softmax, self.policies, self.pages = softmax, policies, pages or PageRows.none()
         self._frequencies: dict[str, Floats32] = {}
         self._masks = KeptMasks(states)
@@ -40,6 +46,9 @@ class TargetAssembler:
         """Return the targets of N rows of the training set, which from `logged` on are made ones, with their draws."""
         title = self.rows.title[row].astype(np.int64)
         labels = {name: values[row].astype(np.float32) for name, values in self.rows.labels.items()}
+        attributes = {name: values[title] for name, values in self.attributes.items()}
+        for name, own in attributes.items():
+            labels[name] = np.where(self.rows.next[row] & (own > 0).any(axis=1), 1, np.nan).astype(np.float32)
         for name in labels.keys() - self.softmax:
             labels[name][logged:] = np.nan
         if len(self.rows.silent):
@@ -58,6 +67,7 @@ class TargetAssembler:
                 head: self._negatives(policy, row, _targets(title, further.get(head)), available, group, *drawn[head])
                 for head, policy in self.policies.items()
             },
+            attributes=attributes,
             further=further,
             rows=self.pages.around(row),
         )

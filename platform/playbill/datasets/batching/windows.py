@@ -63,6 +63,27 @@ def cut_windows(counts: Ints64, length: int, stride: int, reach: Ints64 | None =
     )
 
 
+def last_windows(windows: Windows) -> Bools:
+    """Return [W] which windows are the last ones of their members: the first to be cut."""
+    found = np.zeros(len(windows), np.bool_)
+    found[np.unique(windows.member, return_index=True)[1]] = True
+    return found
+
+
+def epoch_part(windows: Windows, share: float, seed: int, epoch: int) -> Ints64:
+    """Choose the windows that an epoch reads, ascending: each member's last one, and a share of the earlier ones.
+
+    Earlier windows take turns, so that each is read as often as any other; windows of one width, in an order drawn by
+    seed, follow each other, so that every epoch has about equally many of each.
+    """
+    last = last_windows(windows)
+    others = np.random.default_rng(seed).permutation(np.nonzero(~last)[0])
+    bucket = np.searchsorted(windows.widths, np.maximum(windows.length[others], 1))
+    others = others[np.argsort(bucket, kind="stable")]
+    turn = np.floor((np.arange(len(others) + 1) + epoch) * share)
+    return np.sort(np.concatenate([np.nonzero(last)[0], others[np.diff(turn) > 0]]))
+
+
 def drawn_windows(windows: Windows, slot: AnyInts, copies: AnyInts) -> Windows:
     """Repeat windows as often as their rows ([R] slots, ascending) are drawn, no longer than that draw's rows need."""
     parts, places, rows = [windows], np.arange(len(windows)), np.arange(len(slot))
@@ -122,11 +143,14 @@ class EpochPlan:
         return len(self.widths)
 
 
-def plan_epoch(windows: Windows, batch_slots: int, seed: tuple[int, int], world: int) -> EpochPlan:
+def plan_epoch(
+    windows: Windows, batch_slots: int, seed: tuple[int, int], world: int, widths: Ints64 | None = None
+) -> EpochPlan:
     """Group windows of about one length into batches of about `batch_slots` tokens, in an order drawn by seed.
 
     What is left over in a bucket moves up to the next longer one, so that every batch but one is full. Slots are those
-    of all ranks together, padding counted; each of `world` ranks needs a window of every batch.
+    of all ranks together, padding counted; each of `world` ranks needs a window of every batch. `widths` are the
+    buckets' (default: those of the windows).
 
     Raises:
         StateError: There are fewer windows than ranks.
@@ -135,20 +159,37 @@ def plan_epoch(windows: Windows, batch_slots: int, seed: tuple[int, int], world:
         raise StateError(
             f"there are {len(windows)} training windows for {world} workers; use fewer workers or more data"
         )
+    widths = windows.widths if widths is None else widths
     draw = np.random.default_rng(seed)
-    bucket = np.searchsorted(windows.widths, np.maximum(windows.length, 1))
+    bucket = np.searchsorted(widths, np.maximum(windows.length, 1))
     left = np.zeros(0, np.int64)
     batches: list[tuple[int, Ints64]] = []
-    for place, width in enumerate(windows.widths.tolist()):
+    for place, width in enumerate(widths.tolist()):
         pool = draw.permutation(np.concatenate([left, np.nonzero(bucket == place)[0]]))
         size = max(batch_slots // width, world)
         full = len(pool) // size * size
         batches += [(width, pool[at : at + size]) for at in range(0, full, size)]
         left = pool[full:]
     if len(left):
-        _place_rest(batches, left, int(windows.widths[-1]), max(batch_slots // int(windows.widths[-1]), world), world)
+        _place_rest(batches, left, int(widths[-1]), max(batch_slots // int(widths[-1]), world), world)
     order = draw.permutation(len(batches))
     return EpochPlan([batches[at][0] for at in order], [batches[at][1] for at in order])
+
+
+def with_batches(plan: EpochPlan, count: int) -> EpochPlan:
+    """Return the plan with `count` batches: small ones joined, or large ones halved."""
+    widths, windows = list(plan.widths), list(plan.windows)
+    while len(widths) > count:
+        small, other = sorted(range(len(widths)), key=lambda at: widths[at] * len(windows[at]))[:2]
+        widths[other] = max(widths[other], widths[small])
+        windows[other] = np.concatenate([windows[other], windows[small]])
+        del widths[small], windows[small]
+    while len(widths) < count:
+        large = max(range(len(widths)), key=lambda at: len(windows[at]))
+        half = len(windows[large]) // 2
+        widths.insert(large, widths[large])
+        windows[large : large + 1] = [windows[large][:half], windows[large][half:]]
+    return EpochPlan(widths, windows)
 
 
 def _place_rest(batches: list[tuple[int, Ints64]], left: Ints64, width: int, size: int, world: int) -> None:

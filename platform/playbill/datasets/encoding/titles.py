@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import polars as pl
@@ -61,6 +61,22 @@ def title_arrays(
         categorical=encoder.categorical_matrix(frame, tuple(encoder.state.title_categorical)),
         snapshots=snapshots.astype(np.float32, copy=False),
     )
+
+
+def title_attribute(encoder: Encoder, titles: pl.DataFrame, column: Literal["genres", "kind"]) -> Ints64:
+    """Return [T, W] indices of what every title has of a column, 0 where there is no more.
+
+    It does not matter whether the title's metadata vector reads that column.
+    """
+    frame = _ids(encoder).join(titles.select("title_id", column), on="title_id", how="left", maintain_order="left")
+    if column == "kind":
+        return encoder.vocabulary("kind").encode(frame["kind"]).astype(np.int64)[:, None]
+    codes, starts = _genre_bags(encoder, frame)
+    sizes = np.diff(starts, append=len(codes))
+    found = np.zeros((frame.height, int(sizes.max(initial=0))), np.int64)
+    row = np.repeat(np.arange(frame.height), sizes)
+    found[row, np.arange(len(codes)) - starts[row]] = codes
+    return found
 
 
 def snapshot_values(found: TitleSnapshots, names: Sequence[str]) -> Floats32:
@@ -136,6 +152,10 @@ def _bags(encoder: Encoder, frame: pl.DataFrame) -> dict[str, Ints64]:
 def _genres(encoder: Encoder, frame: pl.DataFrame) -> tuple[Ints64, Ints64]:
     if "genres" not in encoder.state.metadata or "genres" not in frame.columns:
         return np.zeros(0, np.int64), np.zeros(frame.height, np.int64)
+    return _genre_bags(encoder, frame)
+
+
+def _genre_bags(encoder: Encoder, frame: pl.DataFrame) -> tuple[Ints64, Ints64]:
     flat = pl.DataFrame({"row": np.arange(frame.height), "genre": frame["genres"]}).explode("genre")
     codes = encoder.vocabulary("genre").encode(flat["genre"]).astype(np.int64)
     rows = flat["row"].to_numpy()[codes > 0]

@@ -23,7 +23,7 @@ from playbill.datasets.encoding.encoder import CONTEXT_COLUMNS
 from playbill.datasets.encoding.tokens import Tokens
 from playbill.datasets.splits import Split
 from playbill.definitions.specs import ResolvedModel
-from playbill.definitions.specs.head import ranks
+from playbill.definitions.specs.head import AUXILIARY_TARGETS, ranks
 from playbill.errors import DataError, IntegrityError, Problem, StateError
 from playbill.labels import label_columns, label_events, why_none_positive
 from playbill.schema import INTERACTIONS
@@ -146,6 +146,29 @@ def empty_heads(
     empty, alike = _untaught(resolved, values, optional=True)
     reasons = why_none_positive([resolved.labels[label] for label in empty.values()], known, as_of)
     return {name: f"{why.where}: {why.what}" for name, why in zip(empty, reasons, strict=True)} | alike
+
+
+def empty_auxiliaries(resolved: ResolvedModel, titles: pl.DataFrame) -> dict[str, str]:
+    """Return auxiliary heads that are optional and whose attribute no title has, and why.
+
+    Raises:
+        DataError: There is one that is not optional.
+    """
+    heads = {name: head for name, head in resolved.model.heads.items() if head.auxiliary is not None}
+    columns = {name: AUXILIARY_TARGETS[head.auxiliary] for name, head in heads.items() if head.auxiliary}
+    reasons = {name: f"no title of this log has {columns[name]}" for name in heads if _nowhere(titles, columns[name])}
+    mend = "Leave the head out, or where that is so: optional: true."
+    problems = [Problem(f"head '{name}'", why, mend) for name, why in reasons.items() if not heads[name].optional]
+    if problems:
+        raise DataError("auxiliary heads", problems)
+    return reasons
+
+
+def _nowhere(titles: pl.DataFrame, column: str) -> bool:
+    if column not in titles.columns:
+        return True
+    values = titles[column].drop_nulls()
+    return values.is_empty() or (values.dtype == pl.List and not values.list.len().sum())
 
 
 def _untaught(

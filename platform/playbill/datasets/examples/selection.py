@@ -18,6 +18,7 @@ from playbill.datasets.encoding.tokens import Tokens
 from playbill.datasets.examples.labelled import (
     PLACE_COLUMNS,
     Labelled,
+    empty_auxiliaries,
     empty_heads,
     label_values,
     labelled,
@@ -113,7 +114,7 @@ def learn(
     unfit = unfit_heads(resolved, interactions, split)
     assert_heads_fit(prune_heads(resolved, unfit), interactions, split)
     values = label_values(resolved, events, events, availability, as_of, titles=titles)
-    left_out = empty_heads(resolved, values, events, as_of) | unfit
+    left_out = empty_heads(resolved, values, events, as_of) | unfit | empty_auxiliaries(resolved, titles)
     resolved = prune_heads(resolved, left_out)
     labels = {head: value for head, value in values.items() if head not in left_out}
     rewards = event_rewards(weights, resolved, events, availability, titles, as_of)

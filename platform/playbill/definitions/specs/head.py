@@ -13,7 +13,6 @@ from typing import Annotated, Any, Literal, Self, get_args
 from pydantic import BeforeValidator, Field, PositiveFloat, PositiveInt, SerializeAsAny, model_validator
 
 from playbill.definitions.specs.base import (
-    UNFINISHED,
     Duration,
     Reference,
     Spec,
@@ -207,6 +206,11 @@ HISTORY_TERMS: tuple[HistoryTerm, ...] = get_args(HistoryTerm)
 """What may be added to a head's scores: see `playbill.models.history_terms`."""
 
 
+Auxiliary = Literal["next_genres", "next_kind"]
+AUXILIARY_TARGETS: dict[Auxiliary, Literal["genres", "kind"]] = {"next_genres": "genres", "next_kind": "kind"}
+"""What auxiliary heads predict of the next title, by column of `titles`."""
+
+
 class HorizonSpec(Spec):
     """What a member chose in the time after a request, as the targets of it: a set, not the one next title."""
 
@@ -223,8 +227,9 @@ class HeadSpec(Spec):
 
     label: Reference | None = None
     """The label it learns."""
-    auxiliary: Annotated[Literal["next_genres"] | None, UNFINISHED] = None
-    """A self-supervised target instead of a label."""
+    auxiliary: Auxiliary | None = None
+    """An attribute of the next title instead of a label, predicted from each state of training: `next_genres` or
+    `next_kind`. It shapes what heads share and is not served, so nothing blends it."""
     loss: LossName | None = None
     """`softmax` over every title, `sampled_softmax`, `pairwise` or `gbce` over drawn ones, `bce` over labelled events,
     or `huber` for a label that is a number."""
@@ -270,12 +275,14 @@ class HeadSpec(Spec):
             raise ValueError("a head needs either 'label' or 'auxiliary'")
         if self.label is not None and self.loss is None:
             raise ValueError("a head with a label needs a 'loss'")
+        if self.auxiliary is not None and self.loss is not None:
+            raise ValueError("an 'auxiliary' head has a loss of its own; leave 'loss' out")
         self._check_loss()
         return self
 
     def _check_loss(self) -> None:
         if self.loss is None:
-            for own in ("options", "terms", "horizon"):
+            for own in ("options", "terms", "horizon", "negatives", "level", "reward"):
                 if getattr(self, own):
                     raise ValueError(f"'{own}' belong to a 'loss'")
             return

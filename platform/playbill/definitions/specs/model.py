@@ -21,6 +21,7 @@ from playbill.definitions.specs.base import (
     Reference,
     Size,
     Spec,
+    added_later,
     read_options,
 )
 from playbill.definitions.specs.context import ContextsSpec
@@ -149,10 +150,21 @@ class TrainingSpec(Spec):
     """Decay of the averaged weights that are kept; 0 keeps the last ones."""
     stride: int = Field(default=200, ge=1, le=10_000)
     """Tokens from one training window of a member to the next."""
+    windows: Literal["sliding", "last", "mixed"] = added_later("sliding")
+    """Which windows of a history an epoch reads: all of them, the last one of each member, or the last ones and a share
+    of the earlier ones, others in each epoch."""
+    earlier_share: float = added_later(0.25, gt=0, lt=1)
+    """With `windows: mixed`, the share of the earlier windows."""
     full_softmax_titles: int = Field(default=4_000, ge=0, le=10_000_000)
     """Titles up to which `softmax` heads rank against every title; in a larger catalogue against drawn ones."""
     seed: int = Field(default=17, ge=0, lt=2**63)
     """Seed of weights, order and dropout."""
+
+    @model_validator(mode="after")
+    def _share_of_mixed(self) -> Self:
+        if self.earlier_share != 0.25 and self.windows != "mixed":
+            raise ValueError(f"'earlier_share' is of 'windows: mixed', and windows are '{self.windows}'")
+        return self
 
 
 class AdaptationSpec(Spec):
@@ -187,7 +199,7 @@ class ModelSpec(Definition):
     """What of a request's context is used."""
     trunk: Trunk = GatedTransformerOptions()
     heads: dict[Name, HeadSpec] = Field(min_length=1)
-    """What it predicts, by name; canvases and rows blend these."""
+    """What it predicts, by name; canvases and rows blend these, but for auxiliary ones."""
     balance: Balance = BalanceOptions()
     """How heads' losses are weighed against each other: by their own weights, or learned beside them."""
     tasks: dict[CanvasName, TaskSpec] = Field(default_factory=dict)
@@ -204,13 +216,18 @@ class ModelSpec(Definition):
     promote: Annotated[Literal["manual", "auto"], WithJsonSchema({"const": "manual"})] = "manual"
     """`manual`: by a person."""
 
+    @model_validator(mode="after")
+    def _something_to_serve(self) -> Self:
+        if all(head.auxiliary is not None for head in self.heads.values()):
+            raise ValueError("every head is auxiliary, so there is none to serve; give one a 'label'")
+        return self
+
     def unavailable(self) -> tuple[tuple[str, str], ...]:
         """Return what this definition asks for that training cannot do yet, as (YAML path, message)."""
         wishes = [
             ("adaptation.country", self.adaptation.country != "none"),
             ("init_from", self.init_from is not None),
             ("promote", self.promote == "auto"),
-            *((f"heads.{name}.auxiliary", head.auxiliary is not None) for name, head in self.heads.items()),
         ]
         return tuple(
             (path, "is checked, but this version of Playbill does not act on it yet")

@@ -30,7 +30,7 @@ def prune_heads(resolved: ResolvedModel, reasons: Mapping[str, str]) -> Resolved
         return resolved
     gone = frozenset(reasons)
     kept = {name: head for name, head in resolved.model.heads.items() if name not in gone}
-    if not kept:
+    if all(head.label is None for head in kept.values()):
         raise StateError("no head is left to train:" + "".join(f"\n  {name}: {why}" for name, why in reasons.items()))
     canvases, dropped = _canvases(resolved, gone)
     if not canvases:
