@@ -24,9 +24,10 @@ def build(tables, resolved, features, clock):
         changes = resolved.model.model_dump(by_alias=True) | {"trunk": trunk, "titles": {"metadata": ["name"]}}
         changes["heads"] |= {"extra": {"weight": 0.1, **own}}
         model = resolved.model_copy(update={"model": ModelSpec.model_validate(changes)})
-        tables._titles = tables._titles if titles is None else titles
-        split = make_split("leave_one_out", tables.interactions())
-        data = build_training_set(tables, model, split, features, clock)
+        known = tables.titles() if titles is None else titles
+        log = type(tables)(tables.interactions(), known, tables.availability())
+        split = make_split("leave_one_out", log.interactions())
+        data = build_training_set(log, model, split, features, clock)
         return data, data.trained(model)
 
     return made

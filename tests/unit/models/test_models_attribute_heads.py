@@ -64,7 +64,18 @@ def test_drawn_titles_are_still_all_that_a_batch_reads(config: NetworkConfig) ->
     assert network.ranks_named_titles({"play"})
 
 
-def test_heads_about_rows_alone_read_states_without_a_row(config: NetworkConfig, batch: Batch) -> None:
+def test_no_state_without_a_row_is_made_for_it(
+    config: NetworkConfig, batch: Batch, titles: TitleInputs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Heads about rows read such states, so a network without any has none."""
     sized = config.model_copy(update={"context": config.context.model_copy(update={"rows": 3})})
-    network = network_of(sized, *config.heads)
-    assert network._page_rows(with_genres(batch)[2]) is None
+    network, scene = network_of(sized, *config.heads), Network.scene
+    made = []
+
+    def spy(*given, **named):
+        made.append(scene(network, *given, **named))
+        return made[-1]
+
+    monkeypatch.setattr(network, "scene", spy)
+    network.loss(*with_genres(batch), titles)
+    assert [one.page for one in made] == [None]

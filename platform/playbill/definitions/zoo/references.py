@@ -248,7 +248,7 @@ def _check_gates(checked: Checked, model: ModelSpec) -> Iterator[Problem]:
             ("canvas", gate.canvas, canvases),
             ("against", gate.against, ["champion", LOGGED, *dict.fromkeys((*BESIDE, *model.evaluate.baselines))]),
             ("slice", gate.slice, [None, *model.evaluate.slices]),
-            ("head", gate.head, [None, *model.heads]),
+            ("head", gate.head, [None, *(name for name, head in model.heads.items() if head.auxiliary is None)]),
             ("metric", gate.metric.partition("@")[2], ["", *map(str, model.evaluate.k)]),
         )
         for key, value, allowed in choices:
