@@ -25,7 +25,7 @@ from playbill.models.objectives import KINDS, row_weights
 from playbill.models.row_tower import RowReader, RowTower
 from playbill.models.scoring_batch import PageStates, ScoringBatch, chosen_rows
 from playbill.models.title_tower import PreparedTitles, TitleTower
-from playbill.models.trunks.causal import ReadsAt
+from playbill.models.trunks.causal import Extends, ReadsAt, TrunkCache
 
 PADDED_ROWS = 256  # prediction rows of a training batch come in multiples of it
 OVER_NAMED = ("sampled_softmax", "pairwise", "gbce", "bce", "huber")
@@ -259,6 +259,21 @@ class Network(nn.Module):
             member_S, place_S = places_S // (length + 1), places_S % (length + 1)
             states_SD = self.trunk.at(self._tokens(history, vectors), member_S, place_S)
             return states_SD[row_N]
+
+    @torch.no_grad()
+    def extended_state(
+        self, history: HistoryBatch, vectors: TitleVectors, cache: TrunkCache | None, read: int
+    ) -> tuple[Tensor, TrunkCache]:
+        """Return the state [1, D] after one member's whole history, and a cache of all of its tokens but the last.
+
+        Only for a trunk that `Extends`. `cache` is of the first `read` tokens with the same title vectors, the
+        begin-of-history counted; they are not read again. It is None and 0 where there is none.
+        """
+        assert isinstance(self.trunk, Extends)
+        with self._precision(history.title.device):
+            last = int(history.length[0])
+            tokens_BND = self._tokens(history, vectors)[:, read : last + 1]
+            return self.trunk.extend(tokens_BND, cache, last - read)
 
     def _precision(self, device: torch.device) -> torch.autocast:
         return torch.autocast(device.type, torch.bfloat16, enabled=self.low_precision)

@@ -174,6 +174,7 @@ class Loader:
 
     def _scorer(self, bundle: Bundle, features: FeatureDoor | None, like: Scorer | None = None) -> Scorer:
         from playbill.ranking.scoring.scorer import Scorer
+        from playbill.ranking.scoring.state_cache import HISTORY_BYTES
 
         return Scorer(
             bundle,
@@ -182,6 +183,7 @@ class Loader:
             features,
             as_of=self._clock.now(),
             network=like.network if like else None,
+            kept_histories=HISTORY_BYTES,
         )
 
     def _served(self, version: int, scorer: Scorer, plain: Scorer, *, gap: str | None = None) -> ActiveModel:

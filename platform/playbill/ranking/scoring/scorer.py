@@ -25,6 +25,7 @@ from playbill.errors import UnknownNameError
 from playbill.features import feature_of
 from playbill.models import ContextBatch, HistoryBatch, Network, TitleInputs
 from playbill.models.heads import Head, TitleVectors
+from playbill.models.trunks.causal import Extends
 from playbill.ranking.blend import blended, head_losses
 from playbill.ranking.candidates import Mask
 from playbill.ranking.page_scores import PageScores, blend_page
@@ -32,7 +33,7 @@ from playbill.ranking.scoring.auxiliary_scores import AuxiliaryScores
 from playbill.ranking.scoring.bundle import Bundle
 from playbill.ranking.scoring.history_terms import HistoryReader, RequestTerms
 from playbill.ranking.scoring.row_scoring import PageReader, PageState, pair_scores
-from playbill.ranking.scoring.state_cache import KeptSnapshots, StateCache
+from playbill.ranking.scoring.state_cache import KeptHistories, KeptSnapshots, StateCache
 from playbill.ranking.scoring.title_moments import Moments, TitleFeatures, TitleMoments
 
 BATCH_SLOTS = 12_800  # history events per pass of the network, padding counted
@@ -53,6 +54,8 @@ class Scorer:
         network: The bundle's network, where it is loaded already.
         kept_states: Pasts whose state is kept, so that another canvas asked with the very same frame reads it once.
         snapshots: Numbers of the very same titles that were read before, by another scorer.
+        kept_histories: Bytes for what the trunk keeps of members' histories, so that of one that is asked about again
+            only new events are read.
     """
 
     def __init__(
@@ -66,12 +69,14 @@ class Scorer:
         network: Network | None = None,
         kept_states: int = 0,
         snapshots: KeptSnapshots | None = None,
+        kept_histories: int = 0,
     ) -> None:
         self.bundle = bundle
         self.encoder = bundle.encoder.with_titles(titles["title_id"].to_list())
         self.title_ids: tuple[str, ...] = self.encoder.title_rows.entries
         self.network = network if network is not None else bundle.network()
         self._features, self._states = features, StateCache(kept_states)
+        self._histories = KeptHistories(kept_histories if isinstance(self.network.trunk, Extends) else 0)
         self._losses = head_losses(bundle.resolved)
         self.inputs, self._vectors = self._prepare(titles, availability, as_of)
         given = (self.network, self.encoder, self._vectors, features)
@@ -84,7 +89,8 @@ class Scorer:
 
     def refreshed(self, titles: pl.DataFrame, availability: pl.DataFrame, as_of: datetime) -> Scorer:
         """Return a scorer of the same version over a newer state of the catalogue. The network is shared."""
-        return Scorer(self.bundle, titles, availability, self._features, as_of=as_of, network=self.network)
+        given = (self.bundle, titles, availability, self._features)
+        return Scorer(*given, as_of=as_of, network=self.network, kept_histories=self._histories.most)
 
     def with_shuffled(self, feature: str, order: Ints64) -> Scorer:
         """Return this scorer with a feature of titles taken from others ([T] `order`); all else is shared."""
@@ -110,7 +116,8 @@ class Scorer:
         prepared = replace(self._vectors.prepared, numeric=self.network.titles.static(self.inputs.numeric))
         self._vectors = self.network.title_vectors(self.inputs, prepared)
         assert isinstance(self.moments, TitleMoments)
-        self.moments, self._states = self.moments.of(self._vectors), self._states.empty()
+        self.moments = self.moments.of(self._vectors)
+        self._states, self._histories = self._states.empty(), self._histories.empty()
         self._pages = PageReader(self.network, self.encoder, self._vectors.vectors)
         self.terms = self.terms.beside(self._vectors.vectors)
 
@@ -288,12 +295,23 @@ class Scorer:
         batch: tuple[HistoryBatch, ContextBatch, TitleVectors],
     ) -> torch.Tensor:
         """Return [N, D] states of the requests' pasts: those that are known, and the others read now."""
-        states = self.network.last_states(*batch)
+        member_id = None if any(state is not None for state in known) else self._one_member(requests, batch[0])
+        if member_id is None:
+            states = self.network.last_states(*batch)
+        else:
+            state = self._histories.state(self.network, member_id, batch[0], batch[2])
+            states = state.expand(len(requests), -1)
         for place, state in enumerate(known):
             if state is not None:
                 states[place] = state
         self._states.keep(requests, states)
         return states
+
+    def _one_member(self, requests: Sequence[Request], history: HistoryBatch) -> str | None:
+        """Return whose history all of some requests are about, if there is one and it may be read on from a cache."""
+        if not self._histories.most or len(history.title) > 1 or requests[0].history is None:
+            return None
+        return requests[0].member_id
 
     @torch.inference_mode()
     def _prepare(

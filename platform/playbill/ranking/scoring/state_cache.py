@@ -1,10 +1,11 @@
-"""What a scorer keeps between requests: states of pasts, and numbers and biases of titles at a moment."""
+"""What a scorer keeps between requests: histories and their states, numbers and biases of titles at a moment."""
 
 from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Sequence
 from threading import Lock
+from typing import NamedTuple
 
 import numpy as np
 import polars as pl
@@ -14,6 +15,10 @@ from numpy.typing import NDArray
 
 from playbill.arrays import Floats32
 from playbill.datasets import Request
+from playbill.models import HistoryBatch, Network, TitleVectors
+from playbill.models.trunks.causal import TrunkCache
+
+HISTORY_BYTES = 128 * 2**20  # memory for keys and values of members' histories
 
 BIAS_BYTES = 128 * 2**20  # memory for biases of titles that may be asked for again
 
@@ -46,6 +51,65 @@ class StateCache:
             for request, state in zip(requests, states, strict=True):
                 if request.history is not None:
                     self._kept[id(request.history)] = (request.history, state.clone())
+
+
+class ReadHistory(NamedTuple):
+    """What is kept of a history: its events but the last, and each block's keys and values of their tokens."""
+
+    events: torch.Tensor  # [F, L] fields
+    cache: TrunkCache
+
+    @property
+    def nbytes(self) -> int:
+        """Return its memory in bytes."""
+        return self.events.nbytes + sum(block.nbytes for block in self.cache)
+
+
+class KeptHistories:
+    """Keys and values of members' histories (KV cache), those read last (in bytes). Safe to share between threads.
+
+    A history that begins with what is kept is read on from there, so that an event that was added costs two tokens: the
+    last one may have merged with it and is always read again. Any other history is read anew, such as one whose window
+    slid, since all places in it are others, or one with an event that came late.
+
+    Args:
+        most: Bytes; 0 keeps nothing.
+    """
+
+    def __init__(self, most: int) -> None:
+        self.most = most
+        self._kept: LRUCache[str, ReadHistory] = LRUCache(most, getsizeof=lambda kept: kept.nbytes)
+        self._lock = Lock()
+
+    def empty(self) -> KeptHistories:
+        """Return room for as many others."""
+        return KeptHistories(self.most)
+
+    def state(self, network: Network, member_id: str, history: HistoryBatch, vectors: TitleVectors) -> torch.Tensor:
+        """Return the [1, D] state after the whole history of one member."""
+        length = int(history.length[0])
+        fields = [values for name, values in history.named().items() if name != "length"]
+        events_FL = torch.cat(fields)[:, :length]
+        with self._lock:
+            kept = self._kept.get(member_id)
+        if kept is not None and not _begins(events_FL, kept.events):
+            kept = None
+        cache, read = (None, 0) if kept is None else (kept.cache, kept.events.shape[1] + 1)
+        state, cache = network.extended_state(history, vectors, cache, read)
+        if length:
+            self._keep(member_id, ReadHistory(events_FL[:, :-1].clone(), cache))
+        return state
+
+    def _keep(self, member_id: str, read: ReadHistory) -> None:
+        with self._lock:
+            if read.nbytes <= self.most:
+                self._kept[member_id] = read
+
+
+def _begins(events_FL: torch.Tensor, first_FL: torch.Tensor) -> bool:
+    """Return whether events go on after the first ones."""
+    count = first_FL.shape[1]
+    return count < events_FL.shape[1] and torch.equal(events_FL[:, :count], first_FL)
 
 
 class KeptBiases:
