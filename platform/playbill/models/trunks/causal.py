@@ -174,7 +174,9 @@ class CausalBlock(nn.Module):
         state = self.after(state_BND[:, wanted:], x_BND[:, wanted:], heard.transpose(1, 2).flatten(-2))
         read, stop = past + kept, rows.shape[1] - new + kept
         last = rows[:, max(0, stop - self.reach) : stop]
-        return state, BlockCache(*(part.contiguous().clone() for part in (k[:, :, :read], v[:, :, :read], last)))
+        # Copies, as a view would hold all that it was cut from.
+        parts = (part.clone(memory_format=torch.contiguous_format) for part in (k[:, :, :read], v[:, :, :read], last))
+        return state, BlockCache(*parts)
 
     def _split(self, qkv_BLE: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return queries, keys and values, each [B, H, L, d]."""

@@ -299,8 +299,8 @@ class Scorer:
         if member_id is None:
             states = self.network.last_states(*batch)
         else:
-            state = self._histories.state(self.network, member_id, batch[0], batch[2])
-            states = state.expand(len(requests), -1)
+            state_1D = self._histories.state(self.network, member_id, batch[0], batch[2])
+            states = state_1D.expand(len(requests), -1)
         for place, state in enumerate(known):
             if state is not None:
                 states[place] = state

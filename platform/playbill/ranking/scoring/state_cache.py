@@ -54,15 +54,21 @@ class StateCache:
 
 
 class ReadHistory(NamedTuple):
-    """What is kept of a history: its events but the last, and each block's keys and values of their tokens."""
+    """What is kept of a history: its events, the state after them, and keys and values of all tokens but the last."""
 
     events: torch.Tensor  # [F, L] fields
+    state: torch.Tensor  # [1, D]
     cache: TrunkCache
 
     @property
     def nbytes(self) -> int:
         """Return its memory in bytes."""
-        return self.events.nbytes + sum(block.nbytes for block in self.cache)
+        return self.events.nbytes + self.state.nbytes + sum(block.nbytes for block in self.cache)
+
+    def begins(self, events_FL: torch.Tensor) -> bool:
+        """Return whether events go on after those whose keys and values are kept."""
+        count = self.events.shape[1]
+        return count <= events_FL.shape[1] and torch.equal(events_FL[:, : count - 1], self.events[:, :-1])
 
 
 class KeptHistories:
@@ -78,7 +84,7 @@ class KeptHistories:
 
     def __init__(self, most: int) -> None:
         self.most = most
-        self._kept: LRUCache[str, ReadHistory] = LRUCache(most, getsizeof=lambda kept: kept.nbytes)
+        self._kept: LRUCache[str, ReadHistory] = LRUCache(most, getsizeof=lambda read: read.nbytes)
         self._lock = Lock()
 
     def empty(self) -> KeptHistories:
@@ -87,29 +93,22 @@ class KeptHistories:
 
     def state(self, network: Network, member_id: str, history: HistoryBatch, vectors: TitleVectors) -> torch.Tensor:
         """Return the [1, D] state after the whole history of one member."""
-        length = int(history.length[0])
-        fields = [values for name, values in history.named().items() if name != "length"]
-        events_FL = torch.cat(fields)[:, :length]
+        events_FL = torch.cat([values for name, values in history.named().items() if name != "length"])
+        events_FL = events_FL[:, : int(history.length[0])]
         with self._lock:
             kept = self._kept.get(member_id)
-        if kept is not None and not _begins(events_FL, kept.events):
-            kept = None
-        cache, read = (None, 0) if kept is None else (kept.cache, kept.events.shape[1] + 1)
+        if kept is not None and torch.equal(kept.events, events_FL):
+            return kept.state
+        cache, read = (kept.cache, kept.events.shape[1]) if kept and kept.begins(events_FL) else (None, 0)
         state, cache = network.extended_state(history, vectors, cache, read)
-        if length:
-            self._keep(member_id, ReadHistory(events_FL[:, :-1].clone(), cache))
+        if events_FL.shape[1]:
+            self._keep(member_id, ReadHistory(events_FL.clone(), state, cache))
         return state
 
     def _keep(self, member_id: str, read: ReadHistory) -> None:
         with self._lock:
             if read.nbytes <= self.most:
                 self._kept[member_id] = read
-
-
-def _begins(events_FL: torch.Tensor, first_FL: torch.Tensor) -> bool:
-    """Return whether events go on after the first ones."""
-    count = first_FL.shape[1]
-    return count < events_FL.shape[1] and torch.equal(events_FL[:, :count], first_FL)
 
 
 class KeptBiases:
