@@ -183,6 +183,8 @@ class NetworkConfig(NetworkPart):
     heads: tuple[HeadConfig, ...] = Field(min_length=1)
     history_terms: HistoryTermsConfig | None = None
     """None in training, which does not read them, and where no head has any."""
+    frozen: bool = False
+    """Title tower, event tokens and trunk are those of another version: training leaves them as they are."""
 
     @model_validator(mode="after")
     def _heads_have_own_names(self) -> NetworkConfig:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import replace
+from typing import Self
 
 import torch
 from torch import Tensor, nn
@@ -71,6 +72,18 @@ class Network(nn.Module):
         if self.canvas_titles is not None:
             nn.init.zeros_(self.canvas_titles.weight)
         self._prepared: tuple[TitleInputs, PreparedTitles] | None = None
+        for part in self._frozen_parts():
+            part.requires_grad_(False)
+
+    def _frozen_parts(self) -> tuple[nn.Module, ...]:
+        return (self.titles, self.events, self.trunk) if self.config.frozen else ()
+
+    def train(self, mode: bool = True) -> Self:
+        """Switch between training and evaluation; frozen parts stay in evaluation, where nothing is dropped."""
+        super().train(mode)
+        for part in self._frozen_parts():
+            part.eval()
+        return self
 
     @torch.no_grad()
     def calibrate(self, numeric: Tensor, titles: TitleInputs) -> None:

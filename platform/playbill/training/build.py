@@ -22,7 +22,7 @@ from playbill.definitions.specs import ResolvedModel
 from playbill.definitions.specs.canvas import LIKENESS_TERMS
 from playbill.definitions.specs.head import AUXILIARY_TARGETS, GbceOptions, HeadSpec, loss_options, loss_plugin
 from playbill.definitions.specs.model import TEXT_ENCODERS
-from playbill.errors import ConfigError
+from playbill.errors import ConfigError, StateError
 from playbill.models import (
     ContextConfig,
     EventConfig,
@@ -38,6 +38,7 @@ from playbill.models import (
 from playbill.models.svd import svd_vectors
 from playbill.ranking.blend import blended
 from playbill.training.contract import LoopSettings
+from playbill.training.inherit import Parent, inherit
 
 ONE = 2  # size of a vocabulary with one entry
 NEIGHBOURS = 100  # of each title, kept where a blend asks how alike titles are
@@ -87,6 +88,7 @@ def network_config(resolved: ResolvedModel, encoder: Encoder) -> NetworkConfig:
         text=TextConfig(**sizes["text"]),
         rows=None if (rows := row_config(encoder.state)) is None else RowConfig.model_validate(rows),
         heads=heads,
+        frozen=model.init_from is not None and model.init_from.trunk == "frozen",
     )
 
 
@@ -102,8 +104,19 @@ def loop_settings(resolved: ResolvedModel) -> LoopSettings:
     return LoopSettings.model_validate({name: wanted[name] for name in LoopSettings.model_fields if name in wanted})
 
 
-def build_network(resolved: ResolvedModel, data: TrainingSet) -> Network:
-    """Return a started network: weights by seed, statistics and title vectors from the training part of the log."""
+def build_network(resolved: ResolvedModel, data: TrainingSet, parent: Parent | None = None) -> Network:
+    """Return a started network: weights by seed, statistics and title vectors from the training part of the log.
+
+    What a parent has learnt goes in their place: see `inherit`.
+
+    Raises:
+        StateError: The definition starts from another version, and that is not given.
+    """
+    if resolved.model.init_from is not None and parent is None:
+        raise StateError(
+            f"model '{resolved.model.name}' starts from {resolved.model.init_from.model}, which only `playbill train` "
+            "looks up; take 'init_from' out of the definition to train it afresh"
+        )
     seed = resolved.model.training.seed
     torch.manual_seed(seed)
     config = network_config(resolved, data.encoder)
@@ -122,6 +135,8 @@ def build_network(resolved: ResolvedModel, data: TrainingSet) -> Network:
     if resolved.model.titles.svd_start and config.titles.id_embedding:
         vectors = svd_vectors(titles, members, config.titles.titles, config.trunk.dim, seed)
         network.start_titles(torch.from_numpy(vectors))
+    if parent is not None:
+        inherit(network, data.encoder, data.plays, parent)
     return network
 
 

@@ -118,7 +118,7 @@ class _LoopRun:
 
         Workers add up whole gradients, so theirs are not among them.
         """
-        tables = self.network.title_tables()
+        tables = [table for table in self.network.title_tables() if table.weight.requires_grad]
         by_rows = self.place.world == 1 and self.titles.count > ROWS_FROM
         if by_rows:
             targets = next(iter(self.batches.epoch(0, 0, 1)))[2]

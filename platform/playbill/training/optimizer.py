@@ -79,12 +79,14 @@ def build_optimizer(
     """Return an optimizer. Only matrices of linear maps decay: no embedding, bias, norm or single vector does.
 
     `head_rate` is the learning rate of the heads' own parameters over that of all others; decay (decoupled) does not
-    rise with it. Gradients of the tables `by_rows` are sparse.
+    rise with it. Gradients of the tables `by_rows` are sparse. Frozen parameters are left out.
     """
     tables = {id(module.weight) for module in network.modules() if isinstance(module, nn.Embedding | nn.EmbeddingBag)}
     sparse = {id(parameter) for parameter in by_rows}
     groups: dict[tuple[bool, bool, bool], list[nn.Parameter]] = {}
     for name, parameter in network.named_parameters():
+        if not parameter.requires_grad:
+            continue
         decays = parameter.ndim >= 2 and id(parameter) not in tables
         own = head_rate != 1.0 and name.startswith(OF_HEADS)
         groups.setdefault((id(parameter) in sparse, own, not decays), []).append(parameter)

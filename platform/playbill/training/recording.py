@@ -61,6 +61,11 @@ def about_version(resolved: ResolvedModel, lineage: Lineage, workspace: str, run
     until = f"{lineage.watermark:%Y-%m-%d %H:%M} UTC"
     data = f"Data: workspace {workspace}, snapshot {lineage.data_snapshot}, learnt until {until}"
     paragraphs = [f"{data}; held out by {lineage.protocol}."]
+    if lineage.parent_version:
+        start = resolved.model.init_from
+        frozen = start is not None and start.trunk == "frozen"
+        tuned = "title vectors, event tokens and trunk as they were" if frozen else "all of it trained on"
+        paragraphs.append(f"Started from {lineage.parent_version}, {tuned}.")
     if without := left_out_words(resolved):
         paragraphs.append(f"Left out, as the log has nothing to learn it from: {without}.")
     links = {"run": here, "report": f"{here}/artifacts/evaluation/report.html", "lineage": f"{here}/artifacts/tables"}

@@ -36,6 +36,7 @@ from playbill.tables import Tables, workspace_clock
 from playbill.training.build import build_network, loop_settings, network_config, text_encoder
 from playbill.training.contract import LoopSettings
 from playbill.training.example_weights import example_weights
+from playbill.training.inherit import Parent, inherited
 from playbill.training.loop import FitResult, Progress, WorkerPlace, fit
 from playbill.training.options import TrainOptions
 from playbill.training.recording import (
@@ -52,6 +53,7 @@ from playbill.training.recording import (
     run_params,
 )
 from playbill.training.run_folder import Checks, RunFolder, sources_digest
+from playbill.training.start import find_parent, parent_record, started_from
 from playbill.training.term_weights import ValidationFold, add_terms, learn_weights, log_of, terms_config
 from playbill.training.watch import ProgressListener, Silent
 from playbill.versions.promotion.descriptions import describe_version
@@ -125,6 +127,7 @@ class _TrainingRun:
     checks: Checks
     settings: LoopSettings
     truth: KnownTruth | None
+    parent: Parent | None
     folder: RunFolder
     begun: float
     vectors: dict[str, dict[str, str]] = field(default_factory=dict)  # published vectors that are read, by view
@@ -144,6 +147,7 @@ class _TrainingRun:
         features, tracking = FeatureDoor(workspace), Tracking(workspace)
         schema = features.schema(resolved.model.features)
         tracking.models()
+        parent = find_parent(tracking, resolved, tables)
         if options.workers or (options.workers is None and workspace.project.settings.training.workers):
             cluster_address(workspace.ray_address)
         settings, service = loop_settings(resolved), resolved.model.features
@@ -160,7 +164,8 @@ class _TrainingRun:
         files = json.dumps(features.file_digests(service))
         key = _content_hash(*depends_on, files, sources_digest(workspace.project.feature_repo), __version__)
         checks = Checks.of(workspace.runs, resolved.model.name, key, check)
-        name = _content_hash(*depends_on, checks.split.digest)
+        lineage = () if parent is None else (parent.reference, parent.digest)
+        name = _content_hash(*depends_on, checks.split.digest, *lineage)
         return cls(
             workspace=workspace,
             resolved=resolved.model_copy(update={"notes": (*resolved.notes, *checks.notes)}),
@@ -174,6 +179,7 @@ class _TrainingRun:
             checks=checks,
             settings=settings,
             truth=truth_of(workspace.folder),
+            parent=parent,
             folder=RunFolder(workspace.runs / f"{resolved.model.name}-{name}"),
             begun=begun,
             vectors=vectors,
@@ -200,6 +206,7 @@ class _TrainingRun:
         data, start = self._examples()
         self.folder.keep_checks(self.checks)
         self.resolved = data.trained(self.resolved)
+        self._note_parent(data)
         params = run_params(self.resolved, self.settings, self.workers) | {"examples": examples_summary(data)}
         name, command = run_name(model, self.split, self.folder.path.name), f"playbill train {model}"
         opened = self.tracking.start_run(model, name, {}, params, resume=earlier, command=command)
@@ -261,9 +268,15 @@ class _TrainingRun:
         weights = example_weights(self.resolved)
         data = build_training_set(self.tables, self.resolved, self.split, self.features, self.clock, weights=weights)
         self.watcher.stage("start the network")
-        start = build_network(data.trained(self.resolved), data)
+        start = build_network(data.trained(self.resolved), data, self.parent)
         self.folder.keep_training_set(data, start, self.features.file_digests(self.schema.service))
         return data, start
+
+    def _note_parent(self, data: TrainingSet) -> None:
+        if self.parent is not None:
+            taken = inherited(data.encoder.state, self.resolved.model.heads, self.parent)
+            note = started_from(self.resolved, taken, self.parent)
+            self.resolved = self.resolved.model_copy(update={"notes": (*self.resolved.notes, note)})
 
     def _fit(self, data: TrainingSet, network: Network, run: RunHandle) -> FitResult:
         training = self.workspace.project.settings.training
@@ -343,6 +356,7 @@ class _TrainingRun:
                 "feature_views": dict(lineage.feature_views),
                 FEATURE_FILES: self.folder.feature_files(),
                 **({VECTORS: self.vectors} if self.vectors else {}),
+                **({} if self.parent is None else parent_record(self.parent)),
             },
         )
         self.split.save(self.folder.path / BUNDLE / SPLIT)
@@ -378,6 +392,8 @@ class _TrainingRun:
             labels=learnt_labels(self.resolved),
             rewards=reward_versions(self.resolved),
             git_revision=git_revision(self.workspace.project.root),
+            parent_version=None if self.parent is None else self.parent.reference,
+            parent_digest=None if self.parent is None else self.parent.digest,
             feature_views=read_feature_repo(self.workspace.project.feature_repo).service_hashes(self.schema.service),
             vectors=self.vectors,
         )

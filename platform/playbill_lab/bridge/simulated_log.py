@@ -180,7 +180,7 @@ def trained_on(
     data: TrainingSet, resolved: ResolvedModel, folder: Path, progress: Callable[[Progress], None] | None = None
 ) -> Fitted:
     """Train one model on a training set; see `fit_model`."""
-    resolved = data.trained(resolved)
+    resolved = data.trained(resolved).afresh()  # models of a study are compared by what they learn themselves
     network = build_network(resolved, data)
     result = fit(network, data, loop_settings(resolved), progress=progress)
     write_bundle(

@@ -25,6 +25,8 @@ def notes(folder: Path) -> list[str]:
         "evaluate: {protocol: replay, baselines: [popular], slices: [country]}",
         "promote: manual",
         "adaptation: {country: none}",
+        "init_from: every@champion",
+        "init_from: {model: every:2, trunk: frozen}",
     ],
 )
 def test_keys_that_act_are_not_noted(zoo_folder: Path, edit: Edit, key: str) -> None:
@@ -55,7 +57,6 @@ def test_heads_that_learn_from_both_sides_are_not_noted(zoo_folder: Path, edit: 
     ("key", "path"),
     [
         ("adaptation: {country: gate}", "adaptation.country"),
-        ("init_from: every@champion", "init_from"),
         ("promote: auto", "promote"),
     ],
 )

@@ -5,11 +5,24 @@ Ensembles: several models and a gate that learns which to trust where.
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BeforeValidator, Field, SerializeAsAny, WithJsonSchema, model_validator
+from pydantic import (
+    BeforeValidator,
+    Field,
+    GetJsonSchemaHandler,
+    SerializeAsAny,
+    SerializerFunctionWrapHandler,
+    WithJsonSchema,
+    model_serializer,
+    model_validator,
+)
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema
 
 from playbill.definitions.specs.base import (
+    MODEL_REFERENCE_PATTERN,
     UNFINISHED,
     CanvasName,
     CanvasReference,
@@ -174,6 +187,41 @@ class AdaptationSpec(Spec):
     """By country: not at all, a learned id, gates, or low-rank weights."""
 
 
+class StartSpec(Spec):
+    """A registered version whose weights a model begins from. A bare reference is a fine-tuned copy of it."""
+
+    model: ModelReference
+    """`foundation@champion`, `foundation:3`, or `foundation` for the newest; which version it was is in the run."""
+    trunk: Literal["tuned", "frozen"] = "tuned"
+    """`tuned`: everything is trained on. `frozen`: title tower, event tokens and trunk stay as they are, as a part of
+    the network that only what comes after them is trained on."""
+
+    @property
+    def name(self) -> str:
+        """The model without version or alias."""
+        return re.split("[@:]", self.model, maxsplit=1)[0]
+
+    @property
+    def pinned(self) -> bool:
+        """Whether it says a version or an alias."""
+        return self.model != self.name
+
+    @model_validator(mode="before")
+    @classmethod
+    def _short(cls, value: Any) -> Any:
+        return {"model": value} if isinstance(value, str) else value
+
+    @model_serializer(mode="wrap")
+    def _shortest(self, handler: SerializerFunctionWrapHandler) -> Any:
+        # One way to write one thing: `spec_hash` and the lock read what this returns.
+        return self.model if self.trunk == "tuned" else handler(self)
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, core_schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        """Offer the short form beside the long one."""
+        return {"anyOf": [{"type": "string", "pattern": MODEL_REFERENCE_PATTERN}, handler(core_schema)]}
+
+
 class SamplingSpec(Spec):
     """How often training examples are drawn in an epoch. Their weights restore what the log holds."""
 
@@ -206,8 +254,8 @@ class ModelSpec(Definition):
     """Canvas -> where it gets training examples from while it has no logs."""
     training: TrainingSpec = TrainingSpec()
     adaptation: Annotated[AdaptationSpec, UNFINISHED] = AdaptationSpec()
-    init_from: Annotated[ModelReference | None, UNFINISHED] = None
-    """Start from this model's weights."""
+    init_from: StartSpec | None = None
+    """The version it starts from, by name: what that has learnt of titles, events and contexts is taken over."""
     sampling: SamplingSpec | None = None
     evaluate: EvaluateSpec = EvaluateSpec()
     gates: tuple[GateSpec, ...] = ()
@@ -226,7 +274,6 @@ class ModelSpec(Definition):
         """Return what this definition asks for that training cannot do yet, as (YAML path, message)."""
         wishes = [
             ("adaptation.country", self.adaptation.country != "none"),
-            ("init_from", self.init_from is not None),
             ("promote", self.promote == "auto"),
         ]
         return tuple(

@@ -71,6 +71,10 @@ class ResolvedModel(Spec):
     written_blends: dict[str, dict[str, float]] = Field(default_factory=dict)
     """Canvas -> the blend of its definition, where training learnt other weights; see `with_blends`."""
 
+    def afresh(self) -> ResolvedModel:
+        """Return the model without the version that it starts from."""
+        return self.model_copy(update={"model": self.model.model_copy(update={"init_from": None})})
+
     @property
     def spec_hash(self) -> str:
         """SHA-256 of what is written: not of `notes`, `left_out`, learnt blends, key order, or files it came from."""

@@ -290,7 +290,7 @@ def _add_model(graph: Graph, zoo: Zoo, node: ImpactNode, model: ModelSpec) -> No
     _add_pages(graph, node, resolved, heads)
     if model.evaluate.reward is not None:
         graph.depends(node, _node(zoo, "Reward", model.evaluate.reward), "is measured by it")
-    start = _node(zoo, "Model", model.init_from.partition("@")[0]) if model.init_from else None
+    start = _node(zoo, "Model", model.init_from.name) if model.init_from else None
     if start is not None and start != node:
         graph.depends(node, start, "starts from its weights")
 

@@ -137,7 +137,15 @@ def _model_references(model: ModelSpec) -> Iterator[tuple[str, str, Path, bool]]
         if gate.reward not in (None, PLAYED):
             yield "Reward", gate.reward, ("gates", index, "reward"), False
     if model.init_from is not None:
-        yield "Model", model.init_from.partition("@")[0], ("init_from",), False
+        yield "Model", model.init_from.name, ("init_from",), False
+
+
+def _check_start(checked: Checked, model: ModelSpec) -> Iterator[Problem]:
+    start, path = model.init_from, ("init_from",)
+    if start is not None and start.name == model.name and not start.pinned:
+        what = f"model '{model.name}' starts from itself, which would be another version in every run"
+        hint = f"Say which version: {model.name}@champion, or {model.name}:1."
+        yield problem(place_of(checked, path), path, what, hint)
 
 
 def _check_canvas(index: DefinitionIndex, checked: Checked, canvas: CanvasSpec) -> Iterator[Problem]:
@@ -160,6 +168,7 @@ def _check_model(
     yield from _check_versions(checked, model)
     yield from _check_windows(index, checked, model)
     yield from check_rewarded_heads(index, checked, model)
+    yield from _check_start(checked, model)
     if checked.knows("canvases", "evaluate", "gates"):
         yield from _check_gates(checked, model)
     if not checked.knows("canvases"):

@@ -235,6 +235,7 @@ class Lineage:
 
     `labels` maps names to versions, `rewards` names to version ids (`specs.reward_version`), which evaluations,
     off-policy estimates and gates carry too. `watermark` is the last moment of data the version has seen.
+    `parent_version` (`model:3`) is the version whose weights it started from, with the digest of its bundle.
     `feature_views` maps each view behind the feature service to the hash of what feature_repo said of it, `vectors`
     each view of published vectors to their version and digest.
     """
@@ -249,6 +250,7 @@ class Lineage:
     labels: Mapping[str, int] = field(default_factory=dict)
     rewards: Mapping[str, str] = field(default_factory=dict)
     parent_version: str | None = None
+    parent_digest: str | None = None
     git_revision: str | None = None
     feature_views: Mapping[str, str] = field(default_factory=dict)
     vectors: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
@@ -270,6 +272,7 @@ class Lineage:
             "labels": _named_versions(self.labels),
             "rewards": ",".join(sorted(self.rewards.values())),
             "parent_version": self.parent_version,
+            "parent_digest": self.parent_digest,
             "git_revision": self.git_revision,
             "vectors": ",".join(sorted({pin["version"] for pin in self.vectors.values()})),
         }
@@ -283,6 +286,7 @@ class Lineage:
             "feature service": {self.feature_service: self.feature_service_version},
             "feature view": self.feature_views,
             "published vectors": {view: f"{pin['version']} {pin['digest']}" for view, pin in self.vectors.items()},
+            "parent": {self.parent_version: self.parent_digest} if self.parent_version else {},
         }
         return [
             {"kind": kind, "name": name, "version": str(version)}
