@@ -97,7 +97,7 @@ def of_log(name, log, options):
         parent = bench.foundation(model, Path(home) / "foundation")
         seconds = {"foundation": time.process_time() - begun}
         data = bench.examples(model)
-        taken = list(map(str, inherited(data.encoder.state, model.model.heads, parent)))
+        taken = list(map(str, inherited(data.encoder.state, data.plays, model.model.heads, parent)))
         print(f"{log}: {', '.join(taken)}", flush=True)
         values = {}
         for arm in options["arms"]:

@@ -19,6 +19,7 @@ from pydantic import (
     model_validator,
 )
 
+from playbill.definitions.specs.base import added_later
 from playbill.definitions.specs.head import HistoryTerm, loss_options, loss_plugin
 from playbill.definitions.specs.network import TrunkOptions, read_sharing, read_trunk
 
@@ -183,7 +184,7 @@ class NetworkConfig(NetworkPart):
     heads: tuple[HeadConfig, ...] = Field(min_length=1)
     history_terms: HistoryTermsConfig | None = None
     """None in training, which does not read them, and where no head has any."""
-    frozen: bool = False
+    frozen: bool = added_later(False)
     """Title tower, event tokens and trunk are those of another version: training leaves them as they are."""
 
     @model_validator(mode="after")

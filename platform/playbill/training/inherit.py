@@ -79,9 +79,15 @@ class Inherited:
         return f"{self.taken:,} of {self.total:,} {self.kind}"
 
 
-def inherited(state: EncoderState, heads: Iterable[str], parent: Parent, shown: int = 5) -> list[Inherited]:
-    """Return what a model with these vocabularies and heads takes from a parent, by vocabulary; empty ones left out."""
+def inherited(
+    state: EncoderState, plays: Floats32, heads: Iterable[str], parent: Parent, shown: int = 5
+) -> list[Inherited]:
+    """Return what a model with these vocabularies and heads takes from a parent, by vocabulary; empty ones left out.
+
+    Of titles those count that were played, by `plays` [T].
+    """
     own, other = _vocabularies(state), _vocabularies(parent.state) | {"titles": parent.titles}
+    own["titles"] = tuple(title for title, count in zip(state.titles, plays[1:], strict=True) if count > 0)
     own["heads"], other["heads"] = tuple(heads), tuple(head.name for head in parent.bundle.config.heads)
     found = []
     for kind, values in own.items():

@@ -274,7 +274,7 @@ class _TrainingRun:
 
     def _note_parent(self, data: TrainingSet) -> None:
         if self.parent is not None:
-            taken = inherited(data.encoder.state, self.resolved.model.heads, self.parent)
+            taken = inherited(data.encoder.state, data.plays, self.resolved.model.heads, self.parent)
             note = started_from(self.resolved, taken, self.parent)
             self.resolved = self.resolved.model_copy(update={"notes": (*self.resolved.notes, note)})
 

@@ -69,11 +69,11 @@ def _other_network(resolved: ResolvedModel, parent: Parent) -> Iterator[Problem]
     }
     for part, (wanted, found) in pairs.items():
         # Options of another trunk cannot be compared, only that it is another one.
-        keys = ["type"] if wanted.get("type") != found.get("type") else wanted
-        for key in (key for key in keys if key not in TRAINING_ONLY and wanted[key] != found.get(key)):
-            there, name = found.get(key), parent.reference.partition(":")[0]
-            what = f"{wanted[key]}, but {parent.reference} has {there}."
-            yield Problem(f"{part}.{key}", what, f"Write {there}, or train '{name}' with {wanted[key]}.")
+        keys = ["type"] if wanted.get("type") != found.get("type") else dict.fromkeys((*wanted, *found))
+        for key in (key for key in keys if key not in TRAINING_ONLY and wanted.get(key) != found.get(key)):
+            here, there, name = wanted.get(key), found.get(key), parent.reference.partition(":")[0]
+            what = f"{here}, but {parent.reference} has {there}."
+            yield Problem(f"{part}.{key}", what, f"Write {there}, or train '{name}' with {here}.")
 
 
 def _other_data(tables: Tables, parent: Parent) -> Iterator[Problem]:

@@ -318,7 +318,7 @@ def test_a_title_that_the_parent_does_not_know_is_turned_into_its_space(tmp_path
     parent = parent_of(tmp_path / "bundle", state(), before, plays)
     inherit(network, Encoder(own), np.ones(len(own.titles) + 1, np.float32), parent)
     torch.testing.assert_close(network.titles.id.weight[1:], (3.0 * fresh @ rotation)[1:], rtol=1e-3, atol=1e-4)
-    found = {one.kind: one for one in inherited(own, ["play", "new"], parent)}
+    found = {one.kind: one for one in inherited(own, np.ones(len(own.titles) + 1), ["play", "new"], parent)}
     assert (str(found["titles"]), found["titles"].new) == ("19 of 22 titles", ("t04", "late", "later"))
     assert (str(found["heads"]), found["heads"].new) == ("1 of 2 heads", ("new",))
     assert str(found["genres"]) == "4 of 4 genres"
