@@ -8,7 +8,7 @@ these rules:
 - a title: its own fresh vector, turned and scaled into the parent's space by the titles that both know (orthogonal
   Procrustes; Schönemann, Psychometrika 1966);
 - a value of a field that the parent has: as its unknown value of that field; a field that it lacks adds nothing, nor
-  does a genre that it lacks;
+  does a genre or a number of a title that it lacks;
 - everything else, such as a head of another name, loss or target: as in a fresh network.
 
 Statistics of numeric features go with the weights that read them. Axis letters: T titles, D width.
@@ -38,7 +38,7 @@ Axes = tuple[Sequence[Label] | None, ...]
 OF_THE_LOG = ("likeness.", "companions.", "history_terms.")  # counted from the log, not trained
 IDS = "titles.id.weight"
 FIELDS = ("titles.metadata.fields.table.weight", "events.fields.table.weight", "context.fields.table.weight")
-GENRES = "titles.metadata.genres.weight"
+FALLBACK, GENRES = "titles.fallback.weight", "titles.metadata.genres.weight"
 UNKNOWN = ""
 NO_LABEL = ("none", UNKNOWN)
 
@@ -99,7 +99,8 @@ def inherited(
 
 
 def _vocabularies(state: EncoderState) -> dict[str, tuple[str, ...]]:
-    columns = (*state.numeric, *state.categorical, *state.title_snapshot, *state.title_categorical)
+    of_titles = (*state.title_snapshot, *state.title_categorical, *state.title_vectors)
+    columns = (*state.numeric, *state.categorical, *of_titles)
     return {
         "titles": state.titles,
         "actions": state.actions,
@@ -128,6 +129,8 @@ def inherit(network: Network, encoder: Encoder, plays: Floats32, parent: Parent)
     known = tuple(title if title in played else UNKNOWN for title in theirs.titles)
     other = _Named(parent.bundle.network(), _axes(parent.bundle.config, theirs, known, _years_among(theirs, theirs)))
     fresh_TD = network.titles.id.weight.clone()
+    if network.titles.given is not None:
+        network.titles.given.weight.zero_()  # a fresh one is noise, which a frozen tower would keep
     for name in own.tensors.keys() & other.tensors.keys():
         _take(name, own, other)
     here, _ = _places(own.axes[IDS][0], other.axes[IDS][0], network.config.titles.titles)
@@ -163,7 +166,7 @@ def _take(name: str, own: _Named, other: _Named) -> None:
         for labels, size, their_size in zip(axes, here.shape, there.shape, strict=True)
     ):
         return
-    if name in (*FIELDS, GENRES):
+    if name in (*FIELDS, FALLBACK, GENRES):
         _start_new(here, there, axes[0] or (), their_axes[0] or (), unknown=name != GENRES)
     pairs = [_places(*found) for found in zip(axes, their_axes, here.shape, strict=True)]
     here[_grid([to for to, _ in pairs])] = there[_grid([of for _, of in pairs])].to(here)
@@ -218,18 +221,23 @@ def _axes(config: NetworkConfig, state: EncoderState, titles: Sequence[str], yea
     row_names = _labels("row", [] if rows is None else map(str, rows.names))
     found: dict[str, Axes] = {
         IDS: (title, None),
-        "titles.dynamic.mean": (snapshot[: len(snapshot) // 2],),
-        "titles.dynamic.scale": (snapshot[: len(snapshot) // 2],),
-        GENRES: (_labels("genre", state.genres), None),
+        FALLBACK: (_labels("kind", state.kinds), None),
+        "titles.given.weight": (None, _numeric(state.title_vectors)),
         "events.actions.weight": (None, _labels("action", state.actions)[1:] or [NO_LABEL]),
-        "context.normalise.mean": (_numeric(state.numeric)[: len(state.numeric)],),
-        "context.normalise.scale": (_numeric(state.numeric)[: len(state.numeric)],),
         "context.numeric.weight": (None, _numeric(state.numeric)),
+        GENRES: (_labels("genre", state.genres), None),
         "rows.name.weight": (row_names, None),
         "rows.genre.weight": (_labels("genre", [] if rows is None else map(str, rows.genres)), None),
         "title_bias.weight": (title, [("head", name) for name in heads]),
         "canvas_titles.weight": (title, crossed),
     }
+    normalised = {
+        "titles.static": state.title_vectors,
+        "titles.dynamic": state.title_snapshot,
+        "context.normalise": state.numeric,
+    }
+    for name, features in normalised.items():
+        found |= dict.fromkeys((f"{name}.mean", f"{name}.scale"), ([("value", feature) for feature in features],))
     found |= {name: (_field_labels(fields), None) for name, fields in zip(FIELDS, _fields(state, years), strict=True)}
     for name in heads:
         found[f"heads.{name}.snapshot"] = (snapshot,)

@@ -50,6 +50,7 @@ VOCABULARIES: dict[str, Any] = {
     "rows": ("gems", "popular"),
     "numeric": ("activity__plays", "activity__hours"),
     "title_snapshot": ("fame__plays", "fame__age"),
+    "title_vectors": ("taste__0", "taste__1", "taste__2"),
 }
 CATEGORIES = {"activity__plan": ("basic", "full"), "activity__band": ("a", "b", "c")}
 TITLE_CATEGORIES = {"facts__studio": ("blue", "red"), "facts__mood": ("calm", "dark", "wild")}
@@ -105,6 +106,7 @@ def config(own: EncoderState, heads: tuple[HeadConfig, ...] = HEADS, **changes: 
             "trunk": TrunkConfig(dim=16, layers=2, heads=2, sharing={"type": "adapters", "width": 4}).model_dump(),
             **sizes,
             "context": sizes["context"] | {"title_crossing": True},
+            "titles": sizes["titles"] | {"fallback": True},
             "text": {"buckets": 64, "dim": 32},
             "rows": RowConfig(names=tuple(names.values()), genres=tuple(genres.values())).model_dump(),
             "heads": [head.model_dump() for head in heads],
@@ -180,6 +182,7 @@ def catalogue(encoder: Encoder, genres: tuple[str, ...] = GENRES) -> TitleInputs
     )
     of_title = {title: place for place, title in enumerate(ids)}
     order = [of_title[title] for title in encoder.title_rows.entries]
+    scale = [ord(name[-1]) for name in encoder.state.title_vectors]
     snapshots = np.zeros((1, 1 + len(order), len(encoder.state.title_snapshot)), np.float32)
     for place, name in enumerate(encoder.state.title_snapshot):
         snapshots[0, 1:, place] = [3 * own + len(name) for own in order]
@@ -187,10 +190,11 @@ def catalogue(encoder: Encoder, genres: tuple[str, ...] = GENRES) -> TitleInputs
         encoder,
         frame,
         empty_frame("availability"),
-        plays=np.array([0, *(1 + own % 5 for own in order)]),
+        plays=np.array([0, *(own % 5 for own in order)]),  # of some nothing but metadata and kind are known
         as_of=NOW,
         snapshots=snapshots,
         categorical=studios,
+        vectors=np.array([[np.nan] * len(scale), *([own * size for size in scale] for own in order)], np.float32),
     )
     return TitleInputs.from_arrays(arrays)
 
@@ -326,13 +330,13 @@ def test_a_title_that_the_parent_does_not_know_is_turned_into_its_space(tmp_path
 
 def test_every_tensor_that_counts_a_vocabulary_has_labels() -> None:
     """Sizes that nothing else has: a tensor with one of them on an axis without labels would be copied by place."""
-    sizes = dict(zip(VOCABULARIES, (101, 37, 41, 43, 97, 53, 59, 61, 67, 71, 73, 79), strict=True))
+    sizes = dict(zip(VOCABULARIES, (101, 37, 41, 43, 97, 53, 59, 61, 67, 71, 73, 79, 113), strict=True))
     many = {name: tuple(f"{name} {place}" for place in range(size)) for name, size in sizes.items()}
     texts = {f"row {place}": f"Row {place}" for place in range(83)}
     own = state(**many, row_texts=texts, year_edges=tuple(range(89)))
     network = Network(config(own))
     named = _Named(network, _axes(network.config, own, own.titles, list(map(str, range(1, 91)))))
-    counted = {size + extra for size in (*sizes.values(), 83, 89) for extra in (0, 1, 2)} | {2 * 73, 2 * 79}
+    counted = {size + extra for size in (*sizes.values(), 83, 89) for extra in (0, 1, 2)} | {2 * 73, 2 * 79, 2 * 113}
     for name, tensor in named.tensors.items():
         labels = named.axes.get(name, (None,) * tensor.ndim)
         for axis, size in enumerate(tensor.shape):
