@@ -276,6 +276,7 @@ NEITHER: dict[str, str] = {
     "models.companions.Companions.fit": _OF_THE_SET,
     "models.item_similarity.Likeness.fit": _OF_THE_SET,
     "models.item_similarity.fit_prior": _OF_THE_SET,
+    "models.network.Network.train": "switches between training and evaluation",
     "models.svd.svd_vectors": _OF_THE_SET,
     "training.build.build_network": _OF_THE_SET,
     "training.loop.fit": _OF_THE_SET,

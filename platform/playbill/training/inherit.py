@@ -124,10 +124,12 @@ def inherit(network: Network, encoder: Encoder, plays: Floats32, parent: Parent)
     space is not found by it.
     """
     state, theirs = encoder.state, parent.state
-    own = _Named(network, _axes(network.config, state, state.titles, _years_among(state, theirs)))
+    own = NamedTensors(network, axes_of(network.config, state, state.titles, _years_among(state, theirs)))
     played = set(parent.titles)
     known = tuple(title if title in played else UNKNOWN for title in theirs.titles)
-    other = _Named(parent.bundle.network(), _axes(parent.bundle.config, theirs, known, _years_among(theirs, theirs)))
+    other = NamedTensors(
+        parent.bundle.network(), axes_of(parent.bundle.config, theirs, known, _years_among(theirs, theirs))
+    )
     fresh_TD = network.titles.id.weight.clone()
     if network.titles.given is not None:
         network.titles.given.weight.zero_()  # a fresh one is noise, which a frozen tower would keep
@@ -138,7 +140,7 @@ def inherit(network: Network, encoder: Encoder, plays: Floats32, parent: Parent)
     network.forget_titles()
 
 
-class _Named:
+class NamedTensors:
     """A network's tensors by name, each head's by what it predicts and how, and the labels along their axes."""
 
     def __init__(self, network: Network, axes: dict[str, Axes]) -> None:
@@ -156,7 +158,7 @@ class _Named:
                 self.tensors[name] = tensor
 
 
-def _take(name: str, own: _Named, other: _Named) -> None:
+def _take(name: str, own: NamedTensors, other: NamedTensors) -> None:
     """Copy what has the same labels. A tensor of another size along an axis without labels stays as it is."""
     here, there = own.tensors[name], other.tensors[name]
     none: Axes = (None,) * here.ndim
@@ -206,8 +208,8 @@ def _turn_new_titles(own_TD: Tensor, fresh_TD: Tensor, known: Tensor, played_T: 
     own_TD[~known_T] = (scale * fresh_TD[~known_T].double() @ left @ right).to(own_TD)
 
 
-def _axes(config: NetworkConfig, state: EncoderState, titles: Sequence[str], years: Sequence[str]) -> dict[str, Axes]:
-    """Return the labels along the axes of every tensor that counts a vocabulary, by the names of `_Named`.
+def axes_of(config: NetworkConfig, state: EncoderState, titles: Sequence[str], years: Sequence[str]) -> dict[str, Axes]:
+    """Return the labels along the axes of every tensor that counts a vocabulary, by the names of `NamedTensors`.
 
     `titles` and `years` are the values of titles' rows and of buckets of years, where they are not the state's own.
     """
@@ -239,7 +241,11 @@ def _axes(config: NetworkConfig, state: EncoderState, titles: Sequence[str], yea
     for name, features in normalised.items():
         found |= dict.fromkeys((f"{name}.mean", f"{name}.scale"), ([("value", feature) for feature in features],))
     found |= {name: (_field_labels(fields), None) for name, fields in zip(FIELDS, _fields(state, years), strict=True)}
-    for name in heads:
+    attributes = {"genres": _labels("genre", state.genres), "kind": _labels("kind", state.kinds)}
+    for name, head in zip(heads, config.heads, strict=True):
+        if head.target in attributes:
+            found[f"heads.{name}.out.weight"] = (attributes[head.target], None)
+            found[f"heads.{name}.out.bias"] = (attributes[head.target],)
         found[f"heads.{name}.snapshot"] = (snapshot,)
         found[f"heads.{name}.snapshot_canvas.weight"] = (canvas, snapshot)
         found[f"heads.{name}.bias.weight"] = (row_names, None)

@@ -245,11 +245,7 @@ def test_keys_that_have_no_effect_yet_are_named() -> None:
         )
     )
     paths = [path for path, _ in spec.unavailable()]
-<<<<<<< HEAD
-    assert paths == ["adaptation.country", "init_from"]
-=======
-    assert paths == ["adaptation.country", "heads.genre.auxiliary"]
->>>>>>> a1c8609 (A model may start from a registered version: a fine-tuned copy, or with a frozen trunk)
+    assert paths == ["adaptation.country"]
     assert ModelSpec.model_validate(model()).unavailable() == ()
 
 

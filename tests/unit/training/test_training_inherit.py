@@ -32,7 +32,7 @@ from playbill.ranking.scoring.bundle import read_bundle, write_bundle
 from playbill.tables.frames import empty_frame
 from playbill.training import LoopSettings, fit, loop
 from playbill.training.build import build_network, network_config
-from playbill.training.inherit import Parent, _axes, _Named, inherit, inherited
+from playbill.training.inherit import NamedTensors, Parent, axes_of, inherit, inherited
 
 NOW = datetime(2024, 5, 1, tzinfo=UTC)
 TITLES = [f"t{number:02d}" for number in range(20)]
@@ -94,6 +94,8 @@ HEADS = (
     HeadConfig(name="wish", loss="softmax"),
     HeadConfig(name="row", loss="bce", target="row"),
     HeadConfig(name="stay", loss="bce", target="page"),
+    HeadConfig(name="genres", loss="bce", target="genres"),
+    HeadConfig(name="kind", loss="bce", target="kind"),
 )
 
 
@@ -252,23 +254,22 @@ def test_a_copy_scores_every_title_as_its_parent_though_nothing_has_the_same_num
             np.testing.assert_allclose(here[head][title], scores, rtol=1e-4, atol=1e-4, err_msg=f"{head} {title}")
 
 
-def test_heads_about_rows_and_pages_are_taken_too(parent: Parent) -> None:
+def test_heads_about_rows_pages_genres_and_kinds_are_taken_too(parent: Parent) -> None:
     own = renumbered()
     before, network = parent.bundle.network(), started(own, parent)
     for place in (3, 4):
         for name, tensor in network.heads[place].named_parameters():
-            expected = before.heads[place].get_parameter(name)
-            labelled = name == "bias.weight"  # by the names of rows, which stand in another order
-            torch.testing.assert_close(
-                tensor.sort(dim=0)[0] if labelled else tensor, expected.sort(dim=0)[0] if labelled else expected
-            )
-    order = [0, 1 + list(own.row_texts).index("gems"), 1 + list(own.row_texts).index("popular")]
-    torch.testing.assert_close(network.rows.name.weight[order], before.rows.name.weight)
+            torch.testing.assert_close(tensor, before.heads[place].get_parameter(name))
+    kinds = [0, *(1 + own.kinds.index(kind) for kind in state().kinds)]
+    torch.testing.assert_close(network.heads[6].out.weight[kinds], before.heads[6].out.weight)
+    genres = [0, *(1 + own.genres.index(genre) for genre in state().genres)]
+    torch.testing.assert_close(network.heads[5].out.bias[genres], before.heads[5].out.bias)
+    torch.testing.assert_close(network.rows.genre.weight[genres], before.rows.genre.weight)
 
 
 def test_heads_in_another_order_keep_their_own_weights_and_begin_afresh_where_they_are_mixed(parent: Parent) -> None:
     network, before = started(state(), parent, heads=HEADS[::-1]), parent.bundle.network()
-    torch.testing.assert_close(network.heads[4].query.weight, before.heads[0].query.weight)
+    torch.testing.assert_close(network.heads[-1].query.weight, before.heads[0].query.weight)
     torch.testing.assert_close(network.title_bias.weight.flip(1), before.title_bias.weight)
     assert not torch.equal(network.sharing.own.up, before.sharing.own.up)
 
@@ -335,7 +336,7 @@ def test_every_tensor_that_counts_a_vocabulary_has_labels() -> None:
     texts = {f"row {place}": f"Row {place}" for place in range(83)}
     own = state(**many, row_texts=texts, year_edges=tuple(range(89)))
     network = Network(config(own))
-    named = _Named(network, _axes(network.config, own, own.titles, list(map(str, range(1, 91)))))
+    named = NamedTensors(network, axes_of(network.config, own, own.titles, list(map(str, range(1, 91)))))
     counted = {size + extra for size in (*sizes.values(), 83, 89) for extra in (0, 1, 2)} | {2 * 73, 2 * 79, 2 * 113}
     for name, tensor in named.tensors.items():
         labels = named.axes.get(name, (None,) * tensor.ndim)

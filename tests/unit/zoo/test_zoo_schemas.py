@@ -61,11 +61,7 @@ def test_each_kind_has_a_schema_that_the_umbrella_names(kind: str) -> None:
     assert (ZOO / FOLDER / file_name(kind)).is_file()
 
 
-<<<<<<< HEAD
-@pytest.mark.parametrize("key", ["adaptation", "init_from", "auto", "Ensemble"])
-=======
-@pytest.mark.parametrize("key", ["adaptation", "auxiliary", "auto", "Ensemble"])
->>>>>>> a1c8609 (A model may start from a registered version: a fine-tuned copy, or with a frozen trunk)
+@pytest.mark.parametrize("key", ["adaptation", "auto", "Ensemble"])
 def test_what_nothing_acts_on_is_neither_in_the_schemas_nor_in_the_reference(tmp_path: Path, key: str) -> None:
     texts = [path.read_text() for path in write_schemas(tmp_path)]
     assert not [text for text in texts if f'"{key}"' in text]
