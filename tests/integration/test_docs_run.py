@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 READING = ("check", "schema", "labels explain", "labels show", "rewards explain", "impact", "recommend", "parity")
 WRITING = (
     *("apply", "features build", "materialize", "features backfill", "features push", "labels publish"),
-    *("dataset build", "dataset show", "promote"),
+    *("dataset build", "dataset show", "promote", "vectors publish", "vectors list"),
 )
 """In the order in which they are run."""
 ABROAD = ("--lock", "--guide", "row_ranking")
@@ -89,6 +89,7 @@ def test_commands_of_the_docs_that_write_run_one_after_the_other(trained: Playbi
     for line in (line for name in WRITING for line in lines(name)):
         words = [named.get(word, word) for word in shlex.split(line)]
         words = [word.replace("everycanvas:2", "everycanvas:1") for word in words]
+        words = [word.replace("foundation@champion", "everycanvas:1") for word in words]
         result = CliRunner().invoke(main, [*root, *words])
         if result.exit_code:
             progress.append((line, result.output, repr(result.exception)))

@@ -125,7 +125,7 @@ def read_vectors(features: Path, model: str, version: int) -> PublishedVectors |
         return PublishedVectors.model_validate(content)
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, KeyError, AttributeError, ValidationError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, ValidationError) as error:
         advice = f"remove {path.parent} and run `playbill vectors publish {model}:{version}`"
         raise IntegrityError(f"the record of published vectors {path} cannot be read: {error}; {advice}") from None
 

@@ -44,6 +44,7 @@ from playbill.training.watch import ProgressListener, Silent
 from playbill.versions.tracking import ModelVersion, Tracking
 
 REQUESTS_AT_ONCE = 1_024
+LAST = "last_event_at"
 BALANCED_BY = 20_000
 """Members, by their newest vectors, that the balance of a version's space is told by."""
 
@@ -193,6 +194,8 @@ class _Publication:
         ]
         every = _titles(scorer, space.of_titles(vectors), biases)
         added = every.join(before[1], on="title_id", how="anti", maintain_order="left")
+        if moments.is_empty() and added.is_empty():
+            return VectorsReport(old, "there already", 0, None)
         members = pl.concat([before[0], _members(moments, space.of_members(raw)).select(before[0].columns)])
         titles = pl.concat([before[1].select(added.columns), added])
         record = old.model_copy(
@@ -221,7 +224,7 @@ class _Publication:
         events = self.tables.interactions(until=self.now, columns=list(columns))
         moments = member_moments(events, timedelta(hours=cadence_hours), self.now, members)
         if since is not None:
-            moments = moments.filter(pl.col("event_timestamp") > since)
+            moments = moments.filter(pl.col("event_timestamp") > since, pl.col(LAST) >= since)
         found = np.zeros((moments.height, scorer.network.config.trunk.dim), np.float32)
         done = 0
         for requests in self._requests(scorer, events, moments):
@@ -242,13 +245,13 @@ class _Publication:
             features = self._features(part, names)
             yield [
                 _request(canvas, member, at, histories[member], values)
-                for (member, at), values in zip(part.iter_rows(), features, strict=True)
+                for (member, at, _), values in zip(part.iter_rows(), features, strict=True)
             ]
 
     def _features(self, moments: pl.DataFrame, names: Sequence[str]) -> list[dict[str, object]]:
         if not names:
             return [{}] * moments.height
-        frame = moments.rename({"event_timestamp": "event_at"})
+        frame = moments.select("member_id", pl.col("event_timestamp").alias("event_at"))
         found = self.door.member_features(self.bundle.resolved.model.features, frame)
         return found.select(name for name in names if name in found.columns).to_dicts()
 
@@ -296,19 +299,19 @@ class _Publication:
 
 
 def member_moments(events: pl.DataFrame, cadence: timedelta, now: datetime, members: int | None = None) -> pl.DataFrame:
-    """Return member_id and event_timestamp: for each day (or other span) with events of a member, its end.
+    """Return member_id, event_timestamp and last_event_at: for each day (or other span) with events, its end.
 
     A span that is under way ends now, and an event at its end is of the next one. `members` are those that were active
     last.
     """
     span_us = int(cadence.total_seconds()) * 1_000_000
     end = ((pl.col("event_at").dt.epoch("us") // span_us) + 1) * span_us
-    ended = pl.min_horizontal(end, pl.lit(to_microseconds(now)))
-    rows = events.select("member_id", pl.from_epoch(ended, "us").dt.replace_time_zone("UTC").alias("event_timestamp"))
-    rows = rows.unique().sort("member_id", "event_timestamp")
+    ended = pl.from_epoch(pl.min_horizontal(end, pl.lit(to_microseconds(now))), "us").dt.replace_time_zone("UTC")
+    rows = events.group_by("member_id", ended.alias("event_timestamp")).agg(pl.col("event_at").max().alias(LAST))
+    rows = rows.sort("member_id", "event_timestamp")
     if members is None:
         return rows
-    last = rows.group_by("member_id").agg(pl.col("event_timestamp").max()).sort("event_timestamp", "member_id")
+    last = rows.group_by("member_id").agg(pl.col(LAST).max()).sort(LAST, "member_id")
     return rows.join(last.tail(members), on="member_id", how="semi", maintain_order="left")
 
 

@@ -8,7 +8,7 @@ import polars as pl
 import pytest
 from feast import FeatureStore
 
-from fixtures.vectors_project import vectors_project, write_service
+from fixtures.vectors_project import BLOCKS, vectors_project, write_service
 from playbill.features import FeatureDoor
 from playbill.features.vectors import read_vectors, title_vectors_of, vectors_folder
 from playbill.ranking.scoring.bundle import read_bundle
@@ -72,11 +72,10 @@ def test_publishing_again_changes_nothing(shell):
 
 def test_nearest_titles_are_found_by_feast(shell):
     titles = values(shell, "titles")
-    store = FeatureStore(fs_yaml_file=shell.workspace.feature_store_yaml)
     member = matrix(values(shell, "members"))[-1]
-    found = store.retrieve_online_documents_v2(
-        features=[f"{VIEWS[1]}:title_id", f"{VIEWS[1]}:bias"], query=member.tolist(), top_k=3
-    ).to_dict()
+    names = {"workspace": shell.workspace, "member_vector": member.tolist()}
+    exec(BLOCKS[1].replace("foundation", "taste").replace("top_k=10", "top_k=3"), names)
+    found = names["found"].to_dict()
     products = matrix(titles) @ member
     best = titles.with_columns(product=products).sort("product", descending=True).head(3)
     assert set(found["title_id"]) == set(best["title_id"])
@@ -182,3 +181,23 @@ def test_what_is_published_cannot_be_published_otherwise(guest):
     guest.refused("vectors", "publish", "taste:1", "--every", 12, match="cadence: is 24 in what is published, not 12")
     guest.refused("vectors", "publish", "taste:1", "--head", "discovery_play", "--members", 3, match="members: is None")
     guest.refused("vectors", "publish", "taste:3", match="unknown version of model 'taste' '3'")
+
+
+def test_what_comes_later_is_added_and_what_is_there_stays(guest):
+    before, record = {kind: values(guest, kind) for kind in ("members", "titles")}, guest.json("vectors", "list")
+    tables = Tables(guest.workspace)
+    last = tables.interactions().sort("event_at").tail(1)
+    later = last.with_columns(event_id=pl.lit("later"), event_at=pl.col("event_at") + pl.duration(days=3))
+    tables.append_events(later.with_columns(recorded_at=pl.col("event_at"), seq=pl.col("seq") + 1))
+    title = tables.title_versions().tail(1).with_columns(title_id=pl.lit("brand-new"))
+    tables.append_rows("titles", title)
+    found = guest.json("vectors", "publish", "taste:1")
+    assert (found["how"], found["rows"]) == ("brought up to date", 1)
+    assert found["digest"] == record["vectors"][0]["digest"]
+    members, titles = values(guest, "members"), values(guest, "titles")
+    assert members.head(before["members"].height).equals(before["members"])
+    assert members["member_id"][-1] == last["member_id"][0]
+    assert titles.head(before["titles"].height).equals(before["titles"])
+    assert titles["title_id"].to_list()[before["titles"].height :] == ["brand-new"]
+    assert guest.json("vectors", "publish", "taste:1")["how"] == "there already"
+    assert guest.type("evaluate", "guest:1").exit_code == 0  # the vectors it was trained with
