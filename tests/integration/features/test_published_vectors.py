@@ -24,13 +24,16 @@ def shell(filled, tmp_path_factory, migrated_mlflow):
 
 
 @pytest.fixture(scope="module")
-def guest(shell):
+def trained_guest(shell):
     """The project with a model that reads the vectors, trained."""
     write_service(shell)
     assert shell.type("apply").exit_code == 0
-    result = shell.type("train", "guest")
-    assert result.exit_code == 0, result.output
-    return shell
+    return shell, shell.json("train", "guest")
+
+
+@pytest.fixture(scope="module")
+def guest(trained_guest):
+    return trained_guest[0]
 
 
 def values(shell, kind):
@@ -126,6 +129,14 @@ def test_the_version_records_the_vectors_and_reads_all_of_their_numbers(guest):
     assert sum(name.startswith(VIEWS[0]) for name in state.numeric) == 16
     assert f"{VIEWS[1]}__bias" in state.title_snapshot
     assert {f"{view}__vector" for view in VIEWS} < set(tracking.record(version).columns)
+
+
+def test_the_report_has_each_vector_as_one_feature(trained_guest):
+    uses = {row["feature"]: row for row in trained_guest[1]["features"]}
+    assert not [name for name in uses if "[" in name]
+    for view in VIEWS:
+        assert uses[f"{view}__vector"]["coverage"] > 0.4
+        assert uses[f"{view}__vector"]["importance (rise of ln rank)"] != 0.0
 
 
 def test_a_version_is_refused_where_the_store_holds_other_vectors(guest):
