@@ -101,6 +101,16 @@ def test_training_and_serving_read_the_same_vectors(guest):
     np.testing.assert_array_equal(served.select(columns)[:-1].to_numpy(), matrix(last))
 
 
+def test_logged_requests_were_answered_with_the_vectors_that_training_sees(guest):
+    for member in ("m1", "m2", "nobody"):
+        answer = guest.json("recommend", "--model", "guest", "--version", "1", "--member", member)
+        assert answer["policy"] == "model"
+    found = guest.json("parity")
+    assert (found["requests"], found["different"]) == (3, 0)
+    compared = {view["view"]: view["compared"] for view in found["views"]}
+    assert compared[VIEWS[0]] == 3 * 16
+
+
 def test_a_request_of_the_past_reads_the_vector_of_its_own_time(guest):
     rows = values(guest, "members").sort("member_id", "event_timestamp")
     member = rows.group_by("member_id").len().filter(pl.col("len") > 1)["member_id"].sort()[0]
