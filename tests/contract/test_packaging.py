@@ -17,8 +17,9 @@ EXTRAS_OF_ROOMS = {
     "datasets": {"ray"},
     "evaluation": {"train"},
     "features": {"features", "redis"},
+    "foundation": {"train"},
     "metrics": {"train"},
-    "models": {"models"},
+    "models": {"models", "train"},  # what fits text encoders is for training alone
     "ranking": {"models"},
     "ray_cluster.py": {"ray"},
     "rewards": {"train"},

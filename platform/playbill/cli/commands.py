@@ -56,6 +56,9 @@ _OWN = {
     ),
     "parity": Command("playbill.cli.features:parity", summary="Compare served features with what training sees."),
     "train": Command("playbill.cli.train:train", summary="Train a model and register it in MLflow."),
+    "pretrain": Command(
+        "playbill.cli.pretrain:pretrain", summary="Train a foundation model, and publish its vectors for others."
+    ),
     "vectors": Command(
         "playbill.cli.vectors:vectors", summary="Publish a version's vectors of members and titles for other models."
     ),

@@ -13,7 +13,7 @@ import click
 from playbill.cli.main import Selection
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from rich.table import Table
 
@@ -23,14 +23,28 @@ if TYPE_CHECKING:
     from playbill.training.run import TrainOutcome
 
 
+_OPTIONS = (
+    click.option("--definition", type=click.IntRange(min=1), help="Version of the definition (default: the newest)."),
+    click.option("--protocol", help="What is held out: leave_one_out or global_time (default: the definition's)."),
+    click.option("--epochs", type=click.IntRange(min=1), help="Passes over the data (default: the definition's)."),
+    click.option(
+        "--seed", type=click.IntRange(min=0), help="Of weights, order and dropout (default: the definition's)."
+    ),
+    click.option("--workers", type=click.IntRange(min=0), help="0 = this process; N = Ray workers."),
+    click.option("--gpu/--no-gpu", default=None, help="Use a GPU (default: when there is one)."),
+)
+
+
+def training_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add what a run may override of its definition."""
+    for option in reversed(_OPTIONS):
+        command = option(command)
+    return command
+
+
 @click.command("train")
 @click.argument("model")
-@click.option("--definition", type=click.IntRange(min=1), help="Version of the definition (default: the newest).")
-@click.option("--protocol", help="What is held out: leave_one_out or global_time (default: the definition's).")
-@click.option("--epochs", type=click.IntRange(min=1), help="Passes over the data (default: the definition's).")
-@click.option("--seed", type=click.IntRange(min=0), help="Of weights, order and dropout (default: the definition's).")
-@click.option("--workers", type=click.IntRange(min=0), help="0 = this process; N = Ray workers.")
-@click.option("--gpu/--no-gpu", default=None, help="Use a GPU (default: when there is one).")
+@training_options
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object as the last line.")
 @click.pass_obj
 def train(
@@ -48,7 +62,7 @@ def train(
     """
     from playbill.cli.progress import Stages
 
-    signal.signal(signal.SIGTERM, _end)
+    signal.signal(signal.SIGTERM, end_as_interrupted)
     project = selection.project
     with Stages() as stages:
         outcome = project.train(model, **options, progress=stages)
@@ -57,7 +71,7 @@ def train(
         click.echo(json.dumps(outcome_json(outcome)))
 
 
-def _end(number: int, _frame: object) -> None:
+def end_as_interrupted(number: int, _frame: object) -> None:
     """End as an interrupted command does, so that the run is closed in MLflow at once."""
     sys.exit(128 + number)
 

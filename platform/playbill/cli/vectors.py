@@ -60,12 +60,12 @@ def publish(
     from playbill.cli.progress import Stages
     from playbill.foundation.vectors import VectorOptions, publish_vectors
 
-    options = VectorOptions(head, _count(members), cadence_hours, new_lineage)
+    options = VectorOptions(head, member_count(members), cadence_hours, new_lineage)
     with Stages() as stages:
         report = publish_vectors(selection.workspace, model, options, stages)
-    _show_report(report)
+    show_report(report)
     if as_json:
-        click.echo(json.dumps(_described(report.record) | {"how": report.how, "rows": report.rows}))
+        click.echo(json.dumps(described(report.record) | {"how": report.how, "rows": report.rows}))
 
 
 @vectors.command("list")
@@ -80,12 +80,17 @@ def list_published(selection: Selection, as_json: bool) -> None:
 
     found = published_vectors(selection.workspace.features)
     if as_json:
-        click.echo(json.dumps({"vectors": [_described(record) for record in found]}))
+        click.echo(json.dumps({"vectors": [described(record) for record in found]}))
         return
     _show_list(found)
 
 
-def _count(members: str) -> int | None:
+def member_count(members: str) -> int | None:
+    """Read `--members`: None for all.
+
+    Raises:
+        click.BadParameter: It is neither a number nor `all`.
+    """
     if members == "all":
         return None
     if not members.isdigit() or int(members) == 0:
@@ -93,11 +98,13 @@ def _count(members: str) -> int | None:
     return int(members)
 
 
-def _described(record: PublishedVectors) -> dict[str, Any]:
+def described(record: PublishedVectors) -> dict[str, Any]:
+    """Return what `--json` says of a publication."""
     return record.model_dump(mode="json") | {"views": list(record.views)}
 
 
-def _show_report(report: VectorsReport) -> None:
+def show_report(report: VectorsReport) -> None:
+    """Print what a publication did."""
     from playbill.cli.console import Console
 
     console, record = Console(), report.record

@@ -19,6 +19,7 @@ from playbill.project.starting import start_project
 
 if TYPE_CHECKING:
     from playbill.features import ApplyReport, BuildReport, MaterializeReport
+    from playbill.foundation import PretrainOutcome
     from playbill.project.evaluation import EvaluationResult
     from playbill.serving import ActiveModel, Recommender, RecommendRequest, RecommendResponse
     from playbill.serving.explain import Explanation
@@ -242,6 +243,31 @@ class Project:
 
         reference = definition_reference(model, definition, "train")
         return train(self.workspace, reference, TrainOptions(protocol, epochs, seed, workers, gpu), progress)
+
+    def pretrain(
+        self,
+        model: str = "foundation",
+        *,
+        members: int | None = None,
+        again: bool = False,
+        progress: ProgressListener | None = None,
+        **options: Any,
+    ) -> PretrainOutcome:
+        """Train a foundation model, register it, and publish its vectors; what the same run did before is not repeated.
+
+        Args:
+            model: Of the zoo, by name.
+            members: Publish vectors of so many, those active last (default: all).
+            again: Train anew, also where the same run has finished.
+            progress: Hears of progress.
+            options: `definition` to `gpu` of `train`, which raises the same.
+        """
+        from playbill.foundation import VectorOptions, pretrain
+        from playbill.training.options import TrainOptions
+
+        reference = definition_reference(model, options.pop("definition", None), "pretrain")
+        given, vectors = TrainOptions(**options), VectorOptions(members=members)
+        return pretrain(self.workspace, reference, given, vectors, progress, again=again)
 
     def evaluate(
         self,

@@ -111,6 +111,20 @@ def train(
     return _TrainingRun.prepare(workspace, model, options or TrainOptions(), watcher or Silent()).execute()
 
 
+def finished_version(workspace: Workspace, model: str, options: TrainOptions | None = None) -> int | None:
+    """Return the version that a run of the same definition, data, features and options registered, if one has.
+
+    Raises:
+        DefinitionError: The zoo has mistakes.
+        StateError: Data, features or a registry is missing; the text names the command to run first.
+        ServiceError: MLflow or Feast's store cannot be reached.
+    """
+    run = _TrainingRun.prepare(workspace, model, options or TrainOptions(), Silent())
+    version = (run.folder.state() or {}).get("version")
+    known = {one.version for one in run.tracking.versions(run.resolved.model.name)}
+    return version if version in known else None
+
+
 @dataclass
 class _TrainingRun:
     """One run under way. Everything that can be checked before long work was checked by `prepare`."""

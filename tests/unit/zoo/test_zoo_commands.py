@@ -117,7 +117,7 @@ def test_schema_writes_one_file_per_kind_and_an_umbrella(tmp_path: Path) -> None
     assert model["additionalProperties"] is False
     assert model["required"] == ["kind", "name", "version"]
     assert {"required": ["extends"]} in model["anyOf"]
-    assert model["$defs"]["TrunkOptions"]["properties"]["type"]["enum"] == ["gated_transformer"]
+    assert model["$defs"]["TrunkOptions"]["properties"]["type"]["enum"] == ["gated_transformer", "hstu", "sasrec"]
     assert "popular_7d" in json.dumps(json.loads((tmp_path / "schemas" / "row.schema.json").read_text()))
     umbrella = json.loads((tmp_path / "schemas" / "definition.schema.json").read_text())
     for branch in umbrella["allOf"]:
