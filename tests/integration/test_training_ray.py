@@ -11,6 +11,7 @@ import torch
 
 from fixtures import ring_problem as ring
 from playbill.errors import IntegrityError, ServiceError, StateError
+from playbill.models import Network
 from playbill.training import fit
 from playbill.training.checkpoint import checkpoints
 
@@ -48,6 +49,22 @@ def test_two_workers_learn_what_one_process_learns(tmp_path: Path) -> None:
     assert [path.name for path in checkpoints(tmp_path)] == ["epoch-0004"]
     assert not (tmp_path / "ray").exists() or not list((tmp_path / "ray").iterdir())
     assert not together.network.training
+
+
+def test_workers_leave_frozen_parts_as_they_are(tmp_path: Path) -> None:
+    from playbill.training.ray_trainer import Cluster, fit_distributed
+
+    settings = ring.SETTINGS.model_copy(update={"epochs": 1})
+    started = Network(ring.CONFIG.model_copy(update={"frozen": True}))
+    started.load_state_dict(ring.ring_network().state_dict())
+    before = {name: tensor.clone() for name, tensor in started.state_dict().items()}
+    found = fit_distributed(started, ring.RingBatches(), settings, Cluster(workers=2, gpu=False), folder=tmp_path)
+    alone = fit(started, ring.RingBatches(), settings)
+    assert found.reports[0]["loss"] == pytest.approx(alone.reports[0]["loss"], abs=TOLERANCE)
+    for name, tensor in found.network.state_dict().items():
+        if name.startswith(("titles.", "events.", "trunk.")):
+            assert torch.equal(tensor, before[name]), name
+    assert not torch.equal(found.network.heads[0].query.weight, before["heads.0.query.weight"])
 
 
 def test_a_worker_that_is_killed_is_started_again(tmp_path: Path) -> None:
