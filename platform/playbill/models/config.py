@@ -68,13 +68,19 @@ class TrunkConfig(NetworkPart):
     sharing: dict[str, Any] = Field(default={"type": "shared"}, validate_default=True)
     """Options of how heads share the state: see `playbill.definitions.specs.network`."""
     options: dict[str, Any] = Field(default_factory=dict)
-    """What the type's own spec has beyond the above."""
+    """What the type's own spec has beyond the above, where it is not the default."""
 
     @classmethod
     def of(cls, options: TrunkOptions) -> TrunkConfig:
         """Return the trunk that a definition asks for."""
         shared = options.model_dump(include=set(TrunkOptions.model_fields))
-        return cls(**shared, options=options.model_dump(exclude=set(TrunkOptions.model_fields)))
+        own = options.model_dump(exclude=set(TrunkOptions.model_fields), exclude_defaults=True)
+        return cls(**shared, options=own)
+
+    def own(self) -> Any:
+        """Return the options as the type's own spec has them."""
+        sizes = self.model_dump(include={"type", "dim", "layers", "heads", "dropout", "sharing"})
+        return read_trunk(sizes | self.options)
 
     @model_serializer(mode="wrap")
     def _as_before_without_options(self, serialise: SerializerFunctionWrapHandler) -> dict[str, Any]:
@@ -95,7 +101,7 @@ class TrunkConfig(NetworkPart):
         if self.dim % self.heads:
             raise ValueError(f"dim {self.dim} is not a multiple of heads {self.heads}")
         if self.options:
-            read_trunk({"type": self.type, "dim": self.dim, "heads": self.heads, **self.options})
+            self.own()
         return self
 
 

@@ -138,8 +138,12 @@ class Network(nn.Module):
 
     def states(self, history: HistoryBatch, titles: TitleVectors) -> Tensor:
         """Return states [B, L + 1, D]; state l has read the first l events."""
-        states: Tensor = self.trunk(self._tokens(history, titles))
+        states: Tensor = self.trunk(self._tokens(history, titles), **self._gaps(history))
         return states
+
+    def _gaps(self, history: HistoryBatch) -> dict[str, Tensor]:
+        """Return what the trunk reads beside tokens."""
+        return {"gaps_BL": history.gap} if getattr(self.trunk, "reads_gaps", False) else {}
 
     def _tokens(self, history: HistoryBatch, titles: TitleVectors) -> Tensor:
         tokens_BLD: Tensor = self.events(history, titles.vectors)
@@ -270,7 +274,7 @@ class Network(nn.Module):
             if places_S.shape[0] > members or not isinstance(self.trunk, ReadsAt):
                 return self.states(history, vectors).flatten(0, 1)[context.state]
             member_S, place_S = places_S // (length + 1), places_S % (length + 1)
-            states_SD = self.trunk.at(self._tokens(history, vectors), member_S, place_S)
+            states_SD = self.trunk.at(self._tokens(history, vectors), member_S, place_S, **self._gaps(history))
             return states_SD[row_N]
 
     @torch.no_grad()
@@ -286,7 +290,7 @@ class Network(nn.Module):
         with self._precision(history.title.device):
             last = int(history.length[0])
             tokens_BND = self._tokens(history, vectors)[:, read : last + 1]
-            return self.trunk.extend(tokens_BND, cache, last - read)
+            return self.trunk.extend(tokens_BND, cache, last - read, **self._gaps(history))
 
     def _precision(self, device: torch.device) -> torch.autocast:
         return torch.autocast(device.type, torch.bfloat16, enabled=self.low_precision)

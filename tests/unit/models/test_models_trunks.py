@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -13,14 +15,17 @@ from torch import Tensor, nn
 
 from playbill import registry
 from playbill.definitions.specs import TRUNKS, TrunkOptions
-from playbill.models import NetworkConfig, TitleConfig, TrunkConfig
+from playbill.models import EventConfig, HistoryBatch, Network, NetworkConfig, TitleConfig, TrunkConfig
 from playbill.models.config import HeadConfig
 from playbill.models.trunks import causal
 from playbill.registry import Plugin, load_object
 
-NAMES = ("gated_transformer", "hstu", "sasrec")
-LENGTH, DIM, HEADS = 9, 8, 2
+NAMES = ("gated_transformer", "hstu", "sasrec", "gated_transformer time", "hstu time")
+"""Registered trunks, and those with a bias for time."""
+LENGTH, DIM, HEADS, GAPS = 9, 8, 2, 5
 Vectors = list[Tensor]
+Bias = Callable[[int, int, int], Tensor | float]
+"""Of a head, a query's place and a key's."""
 few = settings(max_examples=20, deadline=None)
 
 
@@ -43,20 +48,20 @@ def part(x: Tensor, head: int) -> Tensor:
     return x[head * DIM // HEADS : (head + 1) * DIM // HEADS]
 
 
-def softmax_sum(q: Vectors, k: Vectors, v: Vectors, place: int, bias: Callable[[int, int], Tensor | float]) -> Tensor:
+def softmax_sum(q: Vectors, k: Vectors, v: Vectors, place: int, bias: Bias) -> Tensor:
     """Return what the token at a place hears of itself and those before it."""
     heard = []
     for head in range(HEADS):
         query = part(q[place], head)
         weights = [
-            torch.exp((query * part(k[key], head)).sum() / math.sqrt(DIM // HEADS) + bias(head, place - key))
+            torch.exp((query * part(k[key], head)).sum() / math.sqrt(DIM // HEADS) + bias(head, place, key))
             for key in range(place + 1)
         ]
         heard.append(sum(weight * part(v[key], head) for key, weight in enumerate(weights)) / sum(weights))
     return torch.cat(heard)
 
 
-def gated_block(block: nn.Module, states: Vectors) -> Vectors:
+def gated_block(block: nn.Module, states: Vectors, time: Bias) -> Vectors:
     """Pre-norm; queries, keys and values with multiples of the two before; bias by distance; gates; feed-forward."""
     normed = [norm(state, block.attention_norm) for state in states]
     rows = [linear(block.project, x) for x in normed]
@@ -69,7 +74,7 @@ def gated_block(block: nn.Module, states: Vectors) -> Vectors:
     q, k, v = ([row[n * DIM : (n + 1) * DIM] for row in mixed] for n in range(3))
     found = []
     for place, state in enumerate(states):
-        heard = softmax_sum(q, k, v, place, lambda head, back: block.distance[head, back])
+        heard = softmax_sum(q, k, v, place, lambda h, at, key: block.distance[h, at - key] + time(h, at, key))
         gates = 2 / (1 + torch.exp(-linear(block.gates, normed[place])))
         heard = torch.cat([part(heard, head) * gates[head] for head in range(HEADS)])
         state = state + linear(block.out, heard)
@@ -78,7 +83,7 @@ def gated_block(block: nn.Module, states: Vectors) -> Vectors:
     return found
 
 
-def hstu_block(block: nn.Module, states: Vectors) -> Vectors:
+def hstu_block(block: nn.Module, states: Vectors, time: Bias) -> Vectors:
     """Equations 1 to 3 of the paper: U, Q, K, V = SiLU(f(norm x)); SiLU(QK + bias) V / n; f(norm(AV) * U)."""
     projected = [silu(linear(block.uqkv, norm(state))) for state in states]
     u, q, k, v = ([row[n * DIM : (n + 1) * DIM] for row in projected] for n in range(4))
@@ -88,14 +93,15 @@ def hstu_block(block: nn.Module, states: Vectors) -> Vectors:
         for head in range(HEADS):
             own = torch.zeros(DIM // HEADS)
             for key in range(place + 1):
-                score = (part(q[place], head) * part(k[key], head)).sum() + block.distance[head, place - key]
+                score = (part(q[place], head) * part(k[key], head)).sum()
+                score = score + block.distance[head, place - key] + time(head, place, key)
                 own = own + silu(score) / (LENGTH + 1) * part(v[key], head)
             heard.append(own)
         found.append(state + linear(block.out, norm(torch.cat(heard)) * u[place]))
     return found
 
 
-def sasrec_block(block: nn.Module, states: Vectors) -> Vectors:
+def sasrec_block(block: nn.Module, states: Vectors, time: Bias) -> Vectors:
     """As in the authors' code: queries are normed, keys and values are not, residuals start from the normed."""
     normed = [norm(state, block.norm) for state in states]
     q = [linear(block.query, x) for x in normed]
@@ -103,7 +109,7 @@ def sasrec_block(block: nn.Module, states: Vectors) -> Vectors:
     k, v = [row[:DIM] for row in both], [row[DIM:] for row in both]
     found = []
     for place, x in enumerate(normed):
-        fed = norm(x + softmax_sum(q, k, v, place, lambda head, back: 0.0), block.feed_norm)
+        fed = norm(x + softmax_sum(q, k, v, place, lambda *_: 0.0), block.feed_norm)
         found.append(fed + linear(block.narrow, linear(block.wide, fed).clamp(min=0)))
     return found
 
@@ -111,30 +117,39 @@ def sasrec_block(block: nn.Module, states: Vectors) -> Vectors:
 TWINS = {"gated_transformer": gated_block, "hstu": hstu_block, "sasrec": sasrec_block}
 
 
-def twin(name: str, trunk: nn.Module, tokens_BLD: Tensor) -> Tensor:
+def twin(name: str, trunk: nn.Module, tokens_BLD: Tensor, gaps_BL: Tensor | None = None) -> Tensor:
     """Return what the trunk does, step by step."""
     found = []
-    for tokens in tokens_BLD:
+    for member, tokens in enumerate(tokens_BLD):
+
+        def time(head: int, place: int, key: int, member: int = member) -> Tensor | float:
+            if gaps_BL is None:
+                return 0.0
+            return trunk.pauses.weight[max([0, *gaps_BL[member, key:place].tolist()]), head]
+
         states = list(tokens)
         for block in trunk.blocks:
-            states = TWINS[name](block, states)
+            states = TWINS[name.split()[0]](block, states, time)
         found.append(torch.stack([norm(state, trunk.norm) for state in states]))
     return torch.stack(found)
 
 
-def config_of(name: str, **trunk: object) -> NetworkConfig:
+def config_of(name: str) -> NetworkConfig:
+    kind, *time = name.split()
+    options = {"time_bias": True} if time else {}
     return NetworkConfig(
         length=LENGTH,
-        trunk=TrunkConfig(**{"type": name, "dim": DIM, "layers": 2, "heads": HEADS, "dropout": 0.0, **trunk}),
+        trunk=TrunkConfig(type=kind, dim=DIM, layers=2, heads=HEADS, dropout=0.0, options=options),
         titles=TitleConfig(titles=5),
+        events=EventConfig(gaps=GAPS),
         heads=(HeadConfig(name="play", loss="softmax"),),
     )
 
 
-def made(name: str, **trunk: object) -> nn.Module:
+def made(name: str) -> nn.Module:
     """Return a trunk with every parameter moved away from its start, as training would."""
     torch.manual_seed(2)
-    found: nn.Module = TRUNKS[name].load()(config_of(name, **trunk))
+    found: nn.Module = TRUNKS[name.split()[0]].load()(config_of(name))
     with torch.no_grad():
         for parameter in found.parameters():
             parameter.add_(torch.randn_like(parameter) * 0.3)
@@ -145,16 +160,23 @@ def tokens_of(members: int, length: int, seed: int = 0) -> Tensor:
     return torch.randn(members, length, DIM, generator=torch.Generator().manual_seed(seed))
 
 
+def gaps_of(name: str, members: int, events: int, seed: int = 0) -> dict[str, Tensor]:
+    """Return the gaps of events, for a trunk that reads them."""
+    draw = torch.Generator().manual_seed(seed)
+    return {"gaps_BL": torch.randint(0, GAPS, (members, events), generator=draw)} if name.endswith("time") else {}
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_a_trunk_and_its_gradients_are_those_of_its_plain_twin(name: str) -> None:
     trunk, tokens = made(name), tokens_of(2, LENGTH + 1).requires_grad_()
     wanted = torch.randn(2, LENGTH + 1, DIM, generator=torch.Generator().manual_seed(1))
     inputs = [tokens, *trunk.parameters()]
-    fast, plain = trunk(tokens), twin(name, trunk, tokens)
+    gaps = gaps_of(name, 2, LENGTH)
+    fast, plain = trunk(tokens, **gaps), twin(name, trunk, tokens, **gaps)
     torch.testing.assert_close(fast, plain, rtol=1e-4, atol=1e-5)
     pairs = (torch.autograd.grad((states * wanted).sum(), inputs) for states in (fast, plain))
     for ours, theirs in zip(*pairs, strict=True):
-        assert theirs.abs().max() > 1e-4
+        assert theirs.abs().max() > 1e-4, "everything has an effect"
         torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-4)
 
 
@@ -166,7 +188,11 @@ def test_a_token_changes_no_state_before_it(name: str, place: int, seed: int, si
     with torch.no_grad():
         other = tokens.clone()
         other[:, place] += size * torch.randn(DIM)
-        states, changed = trunk(tokens), trunk(other)
+        gaps = gaps_of(name, 2, LENGTH, seed)
+        later = {key: values.clone() for key, values in gaps.items()}
+        for values in later.values():
+            values[:, max(0, place - 1) :] = GAPS - 1
+        states, changed = trunk(tokens, **gaps), trunk(other, **(later if place else gaps))
     assert torch.equal(states[:, :place], changed[:, :place])
     assert not torch.allclose(states[:, place], changed[:, place], atol=1e-4)
 
@@ -178,7 +204,9 @@ def test_padding_is_never_read(name: str, length: int, padding: int, size: float
     trunk, tokens = made(name), tokens_of(2, length)
     padded = torch.cat([tokens, size * torch.randn(2, min(padding, LENGTH + 1 - length), DIM)], dim=1)
     with torch.no_grad():
-        torch.testing.assert_close(trunk(padded)[:, :length], trunk(tokens), rtol=1e-4, atol=1e-5)
+        gaps = gaps_of(name, 2, padded.shape[1] - 1)
+        own = {key: values[:, : length - 1] for key, values in gaps.items()}
+        torch.testing.assert_close(trunk(padded, **gaps)[:, :length], trunk(tokens, **own), rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -189,7 +217,8 @@ def test_states_of_some_places_are_those_of_all(name: str, picks: list[tuple[int
     assert isinstance(trunk, causal.ReadsAt)
     member_S, place_S = torch.tensor(picks).T
     with torch.no_grad():
-        found, states = trunk.at(tokens, member_S, place_S), trunk(tokens)
+        gaps = gaps_of(name, 3, LENGTH)
+        found, states = trunk.at(tokens, member_S, place_S, **gaps), trunk(tokens, **gaps)
     torch.testing.assert_close(found, states[member_S, place_S], rtol=1e-4, atol=1e-5)
 
 
@@ -207,11 +236,19 @@ def test_reading_on_from_a_cache_is_reading_it_all(name: str, counts: list[tuple
         if stop == read:
             break
         with torch.no_grad():
-            state, cache = trunk.extend(tokens[:, read:stop], cache, kept)
-            expected = trunk(tokens[:, :stop])[:, -1]
+            gaps = {key: values[:, : stop - 1] for key, values in gaps_of(name, 2, LENGTH).items()}
+            state, cache = trunk.extend(tokens[:, read:stop], cache, kept, **gaps)
+            expected = trunk(tokens[:, :stop], **gaps)[:, -1]
         torch.testing.assert_close(state, expected, rtol=1e-4, atol=1e-5)
         read += kept
         assert all(block.keys.shape[2] == read for block in cache)
+
+
+def test_the_longest_pause_is_that_between_two_tokens() -> None:
+    gaps = torch.tensor([[0, 3, 1, 2]])
+    expected = torch.tensor([[0, 0, 0, 0, 0], [0, 0, 0, 0, 0], [3, 3, 0, 0, 0], [3, 3, 1, 0, 0], [3, 3, 2, 2, 0]])
+    assert torch.equal(causal.longest_pauses(gaps, 0, 5)[0], expected)
+    assert torch.equal(causal.longest_pauses(gaps, 3, 4)[0], expected[3:4, :4])
 
 
 def test_a_cache_holds_keys_values_and_what_is_mixed_only() -> None:
@@ -228,10 +265,10 @@ def test_a_cache_holds_keys_values_and_what_is_mixed_only() -> None:
 def test_a_trunk_in_bfloat16_stays_near(name: str) -> None:
     trunk, tokens = made(name), tokens_of(2, LENGTH + 1)
     with torch.autocast("cpu", torch.bfloat16):
-        low = trunk(tokens.bfloat16().requires_grad_())
+        low = trunk(tokens.bfloat16().requires_grad_(), **gaps_of(name, 2, LENGTH))
     low.float().sum().backward()
     assert all(parameter.grad is not None and parameter.grad.isfinite().all() for parameter in trunk.parameters())
-    torch.testing.assert_close(low.float(), trunk(tokens), rtol=0.1, atol=0.1)
+    torch.testing.assert_close(low.float(), trunk(tokens, **gaps_of(name, 2, LENGTH)), rtol=0.1, atol=0.1)
 
 
 @pytest.mark.parametrize("low", [False, True], ids=["float32", "bfloat16"])
@@ -240,12 +277,13 @@ def test_a_gpu_finds_what_a_processor_does(name: str, low: bool) -> None:
     if not torch.cuda.is_available():
         pytest.skip("no GPU here")
     trunk, tokens = made(name), tokens_of(2, LENGTH + 1)
-    expected = trunk(tokens)
+    gaps = gaps_of(name, 2, LENGTH)
+    expected = trunk(tokens, **gaps)
     expected.sum().backward()
     grads = [parameter.grad for parameter in trunk.parameters()]
     moved = made(name).cuda()
     with torch.autocast("cuda", torch.bfloat16, enabled=low):
-        found = moved(tokens.cuda())
+        found = moved(tokens.cuda(), **{key: values.cuda() for key, values in gaps.items()})
     found.float().sum().backward()
     near = {"rtol": 0.1, "atol": 0.1} if low else {"rtol": 1e-3, "atol": 1e-4}
     torch.testing.assert_close(found.float().cpu(), expected, **near)
@@ -267,7 +305,7 @@ def test_an_outside_trunk_is_built_with_its_own_options(monkeypatch: pytest.Monk
     class Wide(nn.Linear):
         def __init__(self, config: NetworkConfig) -> None:
             super().__init__(config.trunk.dim, config.trunk.dim)
-            self.windows = config.trunk.options["windows"]
+            self.windows = config.trunk.own().windows
 
     with TRUNKS.temporary_claims():
         TRUNKS.claim("wide", Plugin("somewhere:Wide", "somewhere:WideOptions"))
@@ -281,6 +319,28 @@ def test_an_outside_trunk_is_built_with_its_own_options(monkeypatch: pytest.Monk
             TrunkConfig(type="wide", dim=8, options={"windws": 3})
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_a_network_hands_its_trunk_what_it_reads(name: str) -> None:
+    torch.manual_seed(0)
+    network = Network(config_of(name)).eval()
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.add_(torch.randn_like(parameter) * 0.3)
+    titles = SimpleNamespace(vectors=torch.randn(5, DIM))
+    fields = ("title", "actions", "canvas", "device", "language", "duration")
+    past = HistoryBatch(
+        **dict.fromkeys(fields, torch.ones(1, 4).long()), gap=torch.tensor([[0, 1, 2, 1]]), length=torch.tensor([4])
+    )
+    later = replace(past, gap=torch.tensor([[0, 1, 4, 1]]))
+    context = SimpleNamespace(state=torch.tensor([4]))
+    for history in (past, later):
+        state = network.states(history, titles)[:, 4]
+        torch.testing.assert_close(network.last_states(history, context, titles), state)
+        torch.testing.assert_close(network.extended_state(history, titles, None, 0)[0], state)
+
+
 def test_a_trunk_without_options_is_written_as_before_there_were_any() -> None:
     assert "options" not in config_of("hstu").model_dump()["trunk"]
+    assert config_of("hstu").trunk == TrunkConfig.of(config_of("hstu").trunk.own())
+    assert config_of("hstu time").model_dump()["trunk"]["options"] == {"time_bias": True}
     assert "options" not in config_of("hstu").to_json().split('"titles"')[0]

@@ -14,7 +14,12 @@ from fixtures.page_problem import AT, Features, Page, launches, make_page, make_
 from playbill.datasets import Request
 from playbill.ranking.scoring.scorer import Scorer
 
-TRUNKS = ("gated_transformer", "hstu", "sasrec")
+TRUNKS = {
+    "gated_transformer": {},
+    "hstu": {},
+    "sasrec": {},
+    "hstu with time": {"type": "hstu", "options": {"time_bias": True}},
+}
 TITLES, LONGEST = 150, 200
 PLENTY = 2**24
 
@@ -43,9 +48,11 @@ def keeping(plain: Scorer, most: int = PLENTY) -> Scorer:
     return Scorer(plain.bundle, *frames, Features(), as_of=AT, kept_histories=most)
 
 
-@pytest.fixture(scope="module", params=TRUNKS)
+@pytest.fixture(scope="module", params=TRUNKS.items(), ids=list(TRUNKS))
 def plain(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Scorer:
-    return make_scorer(tmp_path_factory.mktemp("bundle"), TITLES, type=request.param, dim=16, layers=2, heads=2)
+    name, trunk = request.param
+    sizes = {"type": name, "dim": 16, "layers": 2, "heads": 2}
+    return make_scorer(tmp_path_factory.mktemp("bundle"), TITLES, **sizes | trunk)
 
 
 @pytest.fixture
@@ -56,9 +63,9 @@ def reads(monkeypatch: pytest.MonkeyPatch) -> Callable[[Scorer], list[tuple[int,
         found: list[tuple[int, int]] = []
         original = scorer.network.trunk.extend
 
-        def extend(tokens, cache, kept):
+        def extend(tokens, cache, kept, **gaps):
             found.append((0 if cache is None else cache[0].keys.shape[2], tokens.shape[1]))
-            return original(tokens, cache, kept)
+            return original(tokens, cache, kept, **gaps)
 
         monkeypatch.setattr(scorer.network.trunk, "extend", extend)
         return found

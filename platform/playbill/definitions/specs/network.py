@@ -150,11 +150,18 @@ class AttentionOptions(TrunkOptions):
             raise ValueError(f"dim {self.dim} is no multiple of heads {self.heads}")
 
 
-class GatedTransformerOptions(AttentionOptions):
+class BiasedAttentionOptions(AttentionOptions):
+    """Attention with a learned bias for how many events ago, and where it is wanted for how long ago."""
+
+    time_bias: bool = False
+    """Learn a bias for the longest pause since an event, by bucket of the time between neighbours."""
+
+
+class GatedTransformerOptions(BiasedAttentionOptions):
     """Pre-norm attention with gated residuals, a learned relative bias and a short causal mixing."""
 
 
-class HstuOptions(AttentionOptions):
+class HstuOptions(BiasedAttentionOptions):
     """Pointwise attention by SiLU with a learned relative bias, gated, no feed-forward part (Zhai et al. 2024)."""
 
 

@@ -63,6 +63,20 @@ def distance_bias(distance_HL: Tensor, back_QK: Tensor, later: float = float("-i
     return bias.movedim(0, -3)
 
 
+def longest_pauses(gaps_BL: Tensor, first: int, last: int) -> Tensor:
+    """Return [B, Q, K] the largest bucket of time between neighbours, from each of tokens 0 to `last` - 1 on.
+
+    Queries are tokens `first` to `last` - 1. Token 0 begins the history and event l is token l + 1, `gaps_BL` [B, L]
+    after the one before. Buckets grow by factors, so the longest pause between two events says about how long ago the
+    earlier one was. It is 0 from a token to itself, to all later ones, and where a time is unknown.
+    """
+    gaps_BK = F.pad(gaps_BL, (1, 0))[:, :last]
+    places = torch.arange(last, device=gaps_BL.device)
+    # Of the pauses up to a query, the largest at a place or after it; a pause stands at the later one of its tokens.
+    upto_BQK = gaps_BK.unsqueeze(1) * (places <= places[first:].unsqueeze(1))
+    return F.pad(upto_BQK.flip(-1).cummax(-1).values.flip(-1)[..., 1:], (0, 1))
+
+
 def softmax_attention(q: Tensor, k: Tensor, v: Tensor, bias: Tensor) -> Tensor:
     """Attend with a bias [..., H, Q, K], -inf for what is not to be read."""
     return plain_attention(q, k, v, bias) if q.device.type == "cpu" else fused_attention(q, k, v, bias)
@@ -136,31 +150,37 @@ class CausalBlock(nn.Module):
         return rows_BLE
 
     @abstractmethod
-    def attend(self, q: Tensor, k: Tensor, v: Tensor, back_QK: Tensor) -> Tensor:
-        """Return [..., H, Q, d] what queries hear, where keys lie so far back; one below 0 is not to be read."""
+    def attend(self, q: Tensor, k: Tensor, v: Tensor, back_QK: Tensor, time: Tensor | None) -> Tensor:
+        """Return [..., H, Q, d] what queries hear, where keys lie so far back; one below 0 is not to be read.
+
+        `time` [..., H, Q, K] is a bias of its own, if any.
+        """
 
     @abstractmethod
     def after(self, state_BLD: Tensor, x_BLD: Tensor, heard_BLD: Tensor) -> Tensor:
         """Return the next states [B, L, D], from what `before` left for it and what attention found."""
 
-    def forward(self, state_BLD: Tensor) -> Tensor:
+    def forward(self, state_BLD: Tensor, time_BHLL: Tensor | None = None) -> Tensor:
         """Return the next states [B, L, D]."""
         x_BLD, rows = self.before(state_BLD)
         q, k, v = self._split(self.mixed(rows))
-        heard = self.attend(q, k, v, steps_back(0, q.shape[-2], q.device))
+        heard = self.attend(q, k, v, steps_back(0, q.shape[-2], q.device), time_BHLL)
         return self.after(state_BLD, x_BLD, heard.transpose(1, 2).flatten(-2))
 
-    def at(self, state_BLD: Tensor, member_S: Tensor, place_S: Tensor) -> Tensor:
+    def at(self, state_BLD: Tensor, member_S: Tensor, place_S: Tensor, time_BHLL: Tensor | None = None) -> Tensor:
         """Return [S, D] what `forward` returns at some places: rows `member_S`, positions `place_S`."""
         x_BLD, rows = self.before(state_BLD)
         q, k, v = self._split(self.mixed(rows))
         back_S1L = (place_S.unsqueeze(1) - torch.arange(q.shape[-2], device=q.device)).unsqueeze(1)
         requested = q[member_S, :, place_S].unsqueeze(2)
-        heard_S1D = self.attend(requested, k[member_S], v[member_S], back_S1L).transpose(1, 2).flatten(-2)
+        time = None if time_BHLL is None else time_BHLL[member_S, :, place_S].unsqueeze(2)
+        heard_S1D = self.attend(requested, k[member_S], v[member_S], back_S1L, time).transpose(1, 2).flatten(-2)
         state_S1D, x_S1D = (part[member_S, place_S].unsqueeze(1) for part in (state_BLD, x_BLD))
         return self.after(state_S1D, x_S1D, heard_S1D).squeeze(1)
 
-    def extend(self, state_BND: Tensor, cache: BlockCache | None, kept: int, wanted: int) -> tuple[Tensor, BlockCache]:
+    def extend(
+        self, state_BND: Tensor, cache: BlockCache | None, kept: int, wanted: int, time_BHNK: Tensor | None = None
+    ) -> tuple[Tensor, BlockCache]:
         """Return the next states of the new tokens from number `wanted` on, and a cache with `kept` of them."""
         x_BND, rows = self.before(state_BND)
         new = rows.shape[1]
@@ -170,7 +190,8 @@ class CausalBlock(nn.Module):
         if cache is not None:
             k, v = torch.cat([cache.keys, k], dim=2), torch.cat([cache.values, v], dim=2)
         past = k.shape[2] - new
-        heard = self.attend(q[:, :, wanted:], k, v, steps_back(past + wanted, past + new, q.device))
+        time = None if time_BHNK is None else time_BHNK[:, :, wanted:]
+        heard = self.attend(q[:, :, wanted:], k, v, steps_back(past + wanted, past + new, q.device), time)
         state = self.after(state_BND[:, wanted:], x_BND[:, wanted:], heard.transpose(1, 2).flatten(-2))
         read, stop = past + kept, rows.shape[1] - new + kept
         last = rows[:, max(0, stop - self.reach) : stop]
@@ -186,32 +207,62 @@ class CausalBlock(nn.Module):
 
 
 class CausalTrunk(nn.Module):
-    """`trunk.layers` blocks of one kind and a last norm: tokens -> states that have seen only what came before."""
+    """`trunk.layers` blocks of one kind and a last norm: tokens -> states that have seen only what came before.
 
-    def __init__(self, config: NetworkConfig, block: type[CausalBlock], eps: float = 1e-5) -> None:
+    Attributes:
+        pauses: [gap buckets, H] learned bias of attention for the longest pause since a token, of all blocks; None
+            where the trunk does not read times.
+    """
+
+    def __init__(
+        self, config: NetworkConfig, block: type[CausalBlock], eps: float = 1e-5, *, time_bias: bool = False
+    ) -> None:
         super().__init__()
         trunk = config.trunk
         self.dropout = Dropout(trunk.dropout)
         self.blocks = nn.ModuleList(block(config) for _ in range(trunk.layers))  # type: ignore[arg-type]
         self.norm = nn.LayerNorm(trunk.dim, eps=eps)
+        self.pauses = nn.Embedding(config.events.gaps, trunk.heads) if time_bias else None
+        if self.pauses is not None:
+            nn.init.zeros_(self.pauses.weight)
 
-    def forward(self, tokens_BLD: Tensor) -> Tensor:
-        """Return states [B, L, D]; state l depends on tokens 0 to l."""
+    @property
+    def reads_gaps(self) -> bool:
+        """Return whether it is called with the gaps of events."""
+        return self.pauses is not None
+
+    def _time_bias(self, gaps_BL: Tensor | None, first: int, last: int) -> Tensor | None:
+        if self.pauses is None:
+            return None
+        assert gaps_BL is not None
+        bias: Tensor = self.pauses(longest_pauses(gaps_BL, first, last))
+        return bias.movedim(-1, 1)
+
+    def forward(self, tokens_BLD: Tensor, gaps_BL: Tensor | None = None) -> Tensor:
+        """Return states [B, L, D]; state l depends on tokens 0 to l.
+
+        `gaps_BL` [B, L - 1] are the events' buckets of the time since the one before, for a trunk that reads them.
+        """
         state_BLD = self.dropout(tokens_BLD)
+        time_BHLL = self._time_bias(gaps_BL, 0, tokens_BLD.shape[1])
         for block in self.blocks:
-            state_BLD = block(state_BLD)
+            state_BLD = block(state_BLD, time_BHLL)
         last: Tensor = self.norm(state_BLD)
         return last
 
-    def at(self, tokens_BLD: Tensor, member_S: Tensor, place_S: Tensor) -> Tensor:
+    def at(self, tokens_BLD: Tensor, member_S: Tensor, place_S: Tensor, gaps_BL: Tensor | None = None) -> Tensor:
         """Return [S, D] what `forward` returns at some places: the last block is computed there alone."""
         state_BLD = tokens_BLD
+        time_BHLL = self._time_bias(gaps_BL, 0, tokens_BLD.shape[1])
         for block in self.blocks[:-1]:
-            state_BLD = block(state_BLD)
-        last: Tensor = self.norm(self.blocks[-1].at(state_BLD, member_S, place_S))  # type: ignore[operator]
+            state_BLD = block(state_BLD, time_BHLL)
+        picked: Tensor = self.blocks[-1].at(state_BLD, member_S, place_S, time_BHLL)  # type: ignore[operator]
+        last: Tensor = self.norm(picked)
         return last
 
-    def extend(self, tokens_BND: Tensor, cache: TrunkCache | None, kept: int) -> tuple[Tensor, TrunkCache]:
+    def extend(
+        self, tokens_BND: Tensor, cache: TrunkCache | None, kept: int, gaps_BL: Tensor | None = None
+    ) -> tuple[Tensor, TrunkCache]:
         """Read N tokens after those of a cache, for members with equally many: evaluation only.
 
         Args:
@@ -219,15 +270,18 @@ class CausalTrunk(nn.Module):
             cache: Of the tokens before them; None = there are none.
             kept: How many of the new ones go into the cache that is returned, 0 to N. The last event of a history may
                 still merge with the next one, so it is better read again.
+            gaps_BL: As for `forward`, of all events, those before too.
 
         Returns:
             [B, D] what `forward` over all of them returns for the last one, and a cache of the tokens up to `kept`.
         """
         state_BND, caches = tokens_BND, []
+        past = 0 if cache is None else cache[0].keys.shape[2]
+        time_BHNK = self._time_bias(gaps_BL, past, past + tokens_BND.shape[1])
         for place, block in enumerate(self.blocks):
             wanted = tokens_BND.shape[1] - 1 if place == len(self.blocks) - 1 else 0
             own = None if cache is None else cache[place]
-            state_BND, found = block.extend(state_BND, own, kept, wanted)  # type: ignore[operator]
+            state_BND, found = block.extend(state_BND, own, kept, wanted, time_BHNK)  # type: ignore[operator]
             caches.append(found)
         last_BD: Tensor = self.norm(state_BND[:, -1])
         return last_BD, tuple(caches)

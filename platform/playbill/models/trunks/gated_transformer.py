@@ -30,7 +30,7 @@ class GatedTransformer(CausalTrunk):
     """`trunk.layers` gated blocks and a last norm."""
 
     def __init__(self, config: NetworkConfig) -> None:
-        super().__init__(config, GatedBlock)
+        super().__init__(config, GatedBlock, time_bias=config.trunk.own().time_bias)
 
 
 class GatedBlock(CausalBlock):
@@ -69,10 +69,11 @@ class GatedBlock(CausalBlock):
         """Add to projections multiples of those before them."""
         return mix_back(rows_BLE, self.mix)
 
-    def attend(self, q: Tensor, k: Tensor, v: Tensor, back_QK: Tensor) -> Tensor:
-        """Attend with a bias for each distance."""
-        bias = distance_bias(self.distance, back_QK).to(q.dtype)
-        return softmax_attention(q, k, v, bias)
+    def attend(self, q: Tensor, k: Tensor, v: Tensor, back_QK: Tensor, time: Tensor | None) -> Tensor:
+        """Attend with a bias for each distance, and that of time."""
+        bias = distance_bias(self.distance, back_QK)
+        bias = bias if time is None else bias + time
+        return softmax_attention(q, k, v, bias.to(q.dtype))
 
     def after(self, state_BLD: Tensor, x_BLD: Tensor, heard_BLD: Tensor) -> Tensor:
         """Gate what attention heard, and feed forward."""

@@ -27,7 +27,7 @@ class Hstu(CausalTrunk):
     """`trunk.layers` HSTU blocks and a last norm."""
 
     def __init__(self, config: NetworkConfig) -> None:
-        super().__init__(config, HstuBlock)
+        super().__init__(config, HstuBlock, time_bias=config.trunk.own().time_bias)
 
 
 class HstuBlock(CausalBlock):
@@ -50,10 +50,11 @@ class HstuBlock(CausalBlock):
         found = F.silu(self.uqkv(F.layer_norm(state_BLD, (self.dim,), eps=EPS)))
         return found[..., : self.dim], found[..., self.dim :]
 
-    def attend(self, q: Tensor, k: Tensor, v: Tensor, back_QK: Tensor) -> Tensor:
+    def attend(self, q: Tensor, k: Tensor, v: Tensor, back_QK: Tensor, time: Tensor | None) -> Tensor:
         """Add up values by the SiLU of their scores."""
-        bias = distance_bias(self.distance, back_QK, LATER).to(q.dtype)
-        return silu_attention(q, k, v, bias, self.longest)
+        bias = distance_bias(self.distance, back_QK, LATER)
+        bias = bias if time is None else bias + time
+        return silu_attention(q, k, v, bias.to(q.dtype), self.longest)
 
     def after(self, state_BLD: Tensor, x_BLD: Tensor, heard_BLD: Tensor) -> Tensor:
         """Norm and gate what attention heard."""

@@ -46,7 +46,7 @@ class SasRecBlock(CausalBlock):
         x_BLD = self.norm(state_BLD)
         return x_BLD, torch.cat([self.query(x_BLD), self.key_value(state_BLD)], dim=-1)
 
-    def attend(self, q: Tensor, k: Tensor, v: Tensor, back_QK: Tensor) -> Tensor:
+    def attend(self, q: Tensor, k: Tensor, v: Tensor, back_QK: Tensor, time: Tensor | None) -> Tensor:
         """Attend without a bias."""
         if q.device.type != "cpu" and q.shape[-2] == k.shape[-2]:
             return fused_attention(q, k, v, None)
