@@ -67,7 +67,10 @@ SASREC = SasRecOptions(
 @click.option("--protocol", default="leave_one_out", show_default=True)
 @click.option("--epochs", type=int, help="Of next_play and everycanvas (default: the definition's).")
 @click.option("--width", default=128, show_default=True, help="Of next_play.")
-@click.option("--trunk", help="Registered trunk of next_play and everycanvas (default: the definition's).")
+@click.option(
+    "--trunk",
+    help="Registered trunk of next_play and everycanvas, such as hstu or hstu+time (default: the definition's).",
+)
 @click.option("--home", type=click.Path(path_type=Path), help="Where the workspace is kept (default: thrown away).")
 @click.option("--out", type=click.Path(path_type=Path), default=OUT, show_default=False)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object as the last line.")
@@ -167,9 +170,10 @@ def plain(resolved, width):
 
 
 def with_trunk(resolved, trunk):
-    """Return a definition with another trunk of the same sizes."""
+    """Return a definition with another trunk of the same sizes; `+time` adds its bias for time."""
+    kind, plus, _ = trunk.partition("+time")
     found = json.loads(resolved.to_json())
-    found["model"]["trunk"]["type"] = trunk
+    found["model"]["trunk"] |= {"type": kind} | ({"time_bias": True} if plus else {})
     return ResolvedModel.model_validate(found)
 
 
