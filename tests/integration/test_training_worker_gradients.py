@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -9,10 +10,10 @@ import torch
 from torch import Tensor, multiprocessing
 from torch import distributed as dist
 
-import playbill.training.loop as loop
 from fixtures import many_heads as problem
 from fixtures import ring_problem as ring
 from playbill.training import WorkerPlace, fit
+from playbill.training.shards import WholeNetwork
 
 STEPS = ring.MEMBERS // ring.SHARED
 ROUNDING = 1e-5
@@ -23,27 +24,26 @@ PROBLEMS = {"every title ranked": problem.HEADS, "named titles alone": problem.N
 
 def trained(place: WorkerPlace, heads: tuple[object, ...]) -> dict[str, object]:
     """Return the gradients of the steps of one epoch, before they are clipped, and how the run ended."""
-    network, kept = problem.many_heads(heads), []
-    plain = loop.clip_gradients
+    kept, plain = [], WholeNetwork.clip
 
-    def watch(parameters, largest):
-        own = {name: one.grad.clone() for name, one in network.named_parameters() if one.grad is not None}
-        kept.append(own)
-        return plain(parameters, largest)
+    def watch(held, largest):
+        kept.append({name: one.grad.clone() for name, one in held.parameters.items() if one.grad is not None})
+        return plain(held, largest)
 
-    loop.clip_gradients = watch
+    WholeNetwork.clip = watch
     try:
         settings = ring.SETTINGS.model_copy(update={"epochs": 1})
-        result = fit(network, problem.ManyHeads(), settings, place=place)
+        result = fit(problem.many_heads(heads), problem.ManyHeads(), settings, place=place)
     finally:
-        loop.clip_gradients = plain
+        WholeNetwork.clip = plain
     return {"gradients": kept, "reports": result.reports, "weights": result.network.state_dict()}
 
 
 def worker(rank: int, folder: str) -> None:
     """Train as one of two."""
     torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
+    where = {"init_method": f"file://{folder}/meet", "timeout": timedelta(minutes=2)}
+    dist.init_process_group("gloo", rank=rank, world_size=2, **where)
     found = {name: trained(WorkerPlace(rank, 2), heads) for name, heads in PROBLEMS.items()}
     torch.save(found, f"{folder}/{rank}.pt")
     dist.destroy_process_group()

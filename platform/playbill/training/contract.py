@@ -63,6 +63,7 @@ class WorkerPlace:
     rank: int = 0
     world: int = 1
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    sharded: bool = False  # whether it holds a part of the tables of titles and of the trunk; see `training.shards`
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +83,10 @@ Validate = Callable[[Network], Mapping[str, float]]
 
 @dataclass(frozen=True)
 class FitResult:
-    """A finished run. `network` carries the kept weights and is in evaluation mode."""
+    """A finished run. `network` carries the kept weights and is in evaluation mode.
+
+    Where workers held a part each, it is whole on the first of them alone.
+    """
 
     network: Network
     reports: list[dict[str, float]]

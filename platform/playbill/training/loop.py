@@ -14,9 +14,8 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch import distributed as dist
-from torch.nn.parallel import DistributedDataParallel
 
 from playbill.definitions.specs.network import read_balance
 from playbill.errors import StateError, UnknownNameError
@@ -37,11 +36,11 @@ from playbill.training.contract import (
 from playbill.training.optimizer import (
     Average,
     build_optimizer,
-    clip_gradients,
     make_balancer,
     one_cycle,
     set_learning_rate,
 )
+from playbill.training.shards import ShardedNetwork, WholeNetwork
 
 ROWS_FROM = 20_000  # titles from which on a step that reads the titles of its batch alone moves their rows alone
 
@@ -93,7 +92,8 @@ class _LoopRun:
     ) -> None:
         self.batches, self.settings, self.place, self.folder = batches, settings, place, folder
         self.report, self.progress, self.validate = report, progress, validate
-        self.network = network.to(place.device)
+        self.network = network
+        self.held = (ShardedNetwork if place.sharded else WholeNetwork)(network, place)
         self.titles = TitleInputs.from_arrays(batches.titles, place.device)
         self.heads = [head.name for head in network.config.heads]
         self.head_scale = torch.tensor([head.weight for head in network.config.heads])
@@ -105,9 +105,9 @@ class _LoopRun:
             raise StateError("there is nothing to train on: the training set has no batch")
         self.epochs = settings.total_epochs(self.steps)
         by_rows = self._tables_by_rows()
-        self.optimizer = build_optimizer(network, settings.weight_decay, settings.head_rate, by_rows)
-        self.average = Average(network.parameters(), settings.ema, by_rows)
-        self.model = distributed(network, place)
+        own = self.held.parameters
+        self.optimizer = build_optimizer(network, settings.weight_decay, settings.head_rate, by_rows, own)
+        self.average = Average(own.values(), settings.ema, by_rows)
         self.step = 0
         self.reports: list[dict[str, float]] = []
         self.best: dict[str, Tensor] | None = None
@@ -136,12 +136,10 @@ class _LoopRun:
             for epoch in range(first, self.epochs):
                 self._epoch(epoch)
         self.network.low_precision = False
-        if self.best is None:
-            self.average.swap()
-        else:
-            self.network.load_state_dict(self.best)
+        # Only the first worker has validated; the others must know that it has what it needs.
+        best = {} if self.best is None and self.settings.keep == "best" else self.best
         return FitResult(
-            network=self.network.eval(),
+            network=self.held.result(self.average, best).eval(),
             reports=self.reports,
             best_epoch=self.best_epoch or self.epochs,
             resumed_from=first or None,
@@ -157,9 +155,8 @@ class _LoopRun:
         if not found:
             return 0
         saved = load_checkpoint(found[-1], self.digest)
-        self.network.load_state_dict(saved.weights)
-        self.average.load(saved.average[name] for name, _ in self.network.named_parameters())
-        self.optimizer.load_state_dict(saved.optimizer)
+        self.held.load(saved.weights, self.optimizer, saved.optimizer)
+        self.average.load(self.held.part(name, saved.average[name]) for name in self.held.parameters)
         self.balancer.load(saved.balance)
         self.step, self.reports = saved.step, saved.reports
         self.best, self.best_epoch = saved.best, saved.best_epoch
@@ -181,7 +178,7 @@ class _LoopRun:
         numbers = self._numbers(epoch, sums, seconds)
         numbers.update(self._validated(epoch))
         self.reports.append(numbers)
-        saved = self._save(epoch) if self.place.rank == 0 else None
+        saved = self._save(epoch)
         if self.report is not None:
             self.report(numbers, saved)
 
@@ -196,10 +193,11 @@ class _LoopRun:
         set_learning_rate(self.optimizer, rate)
         totals_K, scale_K = self._totals(targets), self.balancer.weights().to(device)
         pulls = self.balancer.pulls
-        loss, sums = self.model(history, context, targets, self.titles, totals_K, scale_K, pulls=pulls)
+        loss, sums = self.held.model(history, context, targets, self.titles, totals_K, scale_K, pulls=pulls)
         self.optimizer.zero_grad()
         loss.backward()
-        norm = clip_gradients(self.network.parameters(), self.settings.clip)
+        self.held.take_gradients()
+        norm = self.held.clip(self.settings.clip)
         if not torch.isfinite(norm):
             raise StateError(self._diverged(epoch, {"history": history, "context": context, "targets": targets}))
         self.average.before_step()
@@ -282,16 +280,17 @@ class _LoopRun:
 
     def _validated(self, epoch: int) -> dict[str, float]:
         """Measure the average weights, and remember them when they are the best so far."""
-        if self.validate is None or self.place.rank != 0:
+        if self.validate is None:
             return {}
-        self.average.swap()
-        self.network.eval().low_precision = False
-        self.network.forget_titles()
-        measured = dict(self.validate(self.network))
-        if self.settings.keep == "best" and self._is_best(measured):
-            self.best = {name: tensor.detach().clone() for name, tensor in self.network.state_dict().items()}
-            self.best_epoch = epoch + 1
-        self.average.swap()
+        measured: dict[str, float] = {}
+        with self.held.averaged(self.average) as network:
+            if self.place.rank == 0:
+                network.eval().low_precision = False
+                network.forget_titles()
+                measured.update(self.validate(network))
+                if self.settings.keep == "best" and self._is_best(measured):
+                    self.best = {name: tensor.detach().clone() for name, tensor in network.state_dict().items()}
+                    self.best_epoch = epoch + 1
         self.network.low_precision = self._low_precision()
         return measured
 
@@ -303,18 +302,22 @@ class _LoopRun:
         return not earlier or measured[metric] > max(earlier)
 
     def _save(self, epoch: int) -> Path | None:
+        """Write a checkpoint on the first worker, of what all of them hold."""
         if self.folder is None:
             return None
-        names = [name for name, _ in self.network.named_parameters()]
+        average = self.held.whole(dict(zip(self.held.parameters, self.average.values, strict=True)))
+        weights, optimizer = self.held.weights(), self.held.moments(self.optimizer)
+        if self.place.rank != 0:
+            return None
         return save_checkpoint(
             self.folder,
             Checkpoint(
                 epoch=epoch + 1,
                 step=self.step,
                 settings=self.digest,
-                weights=self.network.state_dict(),
-                average=dict(zip(names, self.average.values, strict=True)),
-                optimizer=self.optimizer.state_dict(),
+                weights=weights,
+                average=average,
+                optimizer=optimizer,
                 reports=self.reports,
                 best=self.best,
                 best_epoch=self.best_epoch,
@@ -342,14 +345,3 @@ def reproducible(device: torch.device) -> Iterator[None]:
     finally:
         torch.use_deterministic_algorithms(before, warn_only=warn_only)
         memory.fill_uninitialized_memory = filled
-
-
-def distributed(network: Network, place: WorkerPlace) -> nn.Module:
-    """Wrap the network so that workers average their gradients; one worker needs no wrapping.
-
-    A head without a labelled row in a batch gets no gradient there, hence `find_unused_parameters`.
-    """
-    if place.world == 1:
-        return network
-    devices = [place.device] if place.device.type != "cpu" else None
-    return DistributedDataParallel(network, device_ids=devices, find_unused_parameters=True)

@@ -13,7 +13,7 @@ Axis letter: K heads.
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any, Protocol
 
 import torch
@@ -74,20 +74,26 @@ class Optimizer:
 
 
 def build_optimizer(
-    network: nn.Module, weight_decay: float, head_rate: float = 1.0, by_rows: Collection[Tensor] = ()
+    network: nn.Module,
+    weight_decay: float,
+    head_rate: float = 1.0,
+    by_rows: Collection[Tensor] = (),
+    parts: Mapping[str, nn.Parameter] | None = None,
 ) -> Optimizer:
     """Return an optimizer. Only matrices of linear maps decay: no embedding, bias, norm or single vector does.
 
     `head_rate` is the learning rate of the heads' own parameters over that of all others; decay (decoupled) does not
-    rise with it. Gradients of the tables `by_rows` are sparse. Frozen parameters are left out.
+    rise with it. Gradients of the tables `by_rows` are sparse. Frozen parameters are left out. `parts` are moved in
+    place of the network's parameters, by the same names.
     """
-    tables = {id(module.weight) for module in network.modules() if isinstance(module, nn.Embedding | nn.EmbeddingBag)}
+    embeddings = (nn.Embedding, nn.EmbeddingBag)
+    tables = {f"{name}.weight" for name, module in network.named_modules() if isinstance(module, embeddings)}
     sparse = {id(parameter) for parameter in by_rows}
     groups: dict[tuple[bool, bool, bool], list[nn.Parameter]] = {}
-    for name, parameter in network.named_parameters():
+    for name, parameter in (dict(network.named_parameters()) if parts is None else parts).items():
         if not parameter.requires_grad:
             continue
-        decays = parameter.ndim >= 2 and id(parameter) not in tables
+        decays = parameter.ndim >= 2 and name not in tables
         own = head_rate != 1.0 and name.startswith(OF_HEADS)
         groups.setdefault((id(parameter) in sparse, own, not decays), []).append(parameter)
     made: dict[bool, list[dict[str, Any]]] = {False: [], True: []}
