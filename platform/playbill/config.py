@@ -81,6 +81,8 @@ class TrainingSettings(Settings):
 
     workers: NonNegativeInt = 0
     """0 trains in this process without Ray; N is a Ray TorchTrainer of N workers."""
+    sharded: bool = False
+    """Whether each worker holds a part of the tables of titles and of the trunk (FSDP) instead of all (DDP)."""
     gpu: bool | None = None
     """None uses a GPU when there is one."""
     threads: NonNegativeInt = 0

@@ -27,7 +27,8 @@ def stopped() -> Iterator[None]:
     ray.shutdown()
 
 
-def test_two_workers_learn_what_one_process_learns(tmp_path: Path) -> None:
+@pytest.mark.parametrize("sharded", [False, True])
+def test_two_workers_learn_what_one_process_learns(tmp_path: Path, sharded: bool) -> None:
     from playbill.training.ray_trainer import Cluster, fit_distributed
 
     alone = fit(ring.ring_network(), ring.RingBatches(), ring.SETTINGS)
@@ -36,7 +37,7 @@ def test_two_workers_learn_what_one_process_learns(tmp_path: Path) -> None:
         ring.ring_network(),
         ring.RingBatches(),
         ring.SETTINGS,
-        Cluster(workers=2, gpu=False),
+        Cluster(workers=2, gpu=False, sharded=sharded),
         folder=tmp_path,
         report=lambda numbers, path: progress.append((numbers, path)),
     )

@@ -31,6 +31,7 @@ _OPTIONS = (
         "--seed", type=click.IntRange(min=0), help="Of weights, order and dropout (default: the definition's)."
     ),
     click.option("--workers", type=click.IntRange(min=0), help="0 = this process; N = Ray workers."),
+    click.option("--sharded/--no-sharded", default=None, help="Share the network out among workers, FSDP for DDP."),
     click.option("--gpu/--no-gpu", default=None, help="Use a GPU (default: when there is one)."),
 )
 

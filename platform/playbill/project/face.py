@@ -215,6 +215,7 @@ class Project:
         seed: int | None = None,
         workers: int | None = None,
         gpu: bool | None = None,
+        sharded: bool | None = None,
         progress: ProgressListener | None = None,
     ) -> TrainOutcome:
         """Train a model, measure it on every canvas beside the baselines, and register it in MLflow.
@@ -229,11 +230,13 @@ class Project:
             seed: Of weights, order and dropout.
             workers: 0 trains in this process, N on N Ray workers (default: the project's).
             gpu: Whether to use one (default: when there is one).
+            sharded: Whether each worker holds a part of the network instead of all (default: the project's).
             progress: Hears of progress.
 
         Raises:
             DefinitionError: The zoo has mistakes.
-            ConfigError: The model is written as a registered version, or the cluster's address cannot be used.
+            ConfigError: The model is written as a registered version, the cluster's address cannot be used, or a
+                network is to be shared out among fewer than two workers.
             StateError: Data, features or a registry is missing; the text names the command to run first.
             DataError: The label of a head that is not optional has no positive row.
             ServiceError: MLflow, the feature store or the cluster cannot be reached.
@@ -242,7 +245,7 @@ class Project:
         from playbill.training.run import train
 
         reference = definition_reference(model, definition, "train")
-        return train(self.workspace, reference, TrainOptions(protocol, epochs, seed, workers, gpu), progress)
+        return train(self.workspace, reference, TrainOptions(protocol, epochs, seed, workers, gpu, sharded), progress)
 
     def pretrain(
         self,
@@ -260,7 +263,7 @@ class Project:
             members: Publish vectors of so many, those active last (default: all).
             again: Train anew, also where the same run has finished.
             progress: Hears of progress.
-            options: `definition` to `gpu` of `train`, which raises the same.
+            options: `definition` to `sharded` of `train`, which raises the same.
         """
         from playbill.foundation import VectorOptions, pretrain
         from playbill.training.options import TrainOptions

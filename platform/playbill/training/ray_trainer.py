@@ -1,4 +1,4 @@
-"""The same loop on several workers: a Ray TorchTrainer with gradients averaged by torch's DDP.
+"""The same loop on several workers: a Ray TorchTrainer with gradients averaged by DDP, or a network in parts by FSDP.
 
 Files go by a storage that every node reaches, a folder or a URL: the training set to the workers, which map it into
 memory, and checkpoints through Ray's own reports, so that a worker that dies goes on from the newest one, on whatever
@@ -59,6 +59,7 @@ class Cluster:
     """As configured; None = that of RAY_ADDRESS, else one is started on this machine for the run."""
     start_timeout_s: float = START_TIMEOUT_S  # how long to wait for the workers before giving up
     retries: int = 2  # how often workers that died are started again
+    sharded: bool = False  # whether each worker holds a part of the network, see `training.shards`
 
 
 def fit_distributed(
@@ -110,6 +111,7 @@ def fit_distributed(
                 "network": network.config.to_json(),
                 "settings": settings.model_dump_json(),
                 "threads": cluster.threads,
+                "sharded": cluster.sharded,
                 "batches": type(batches),
                 "saved": _put_inputs(place, network, batches, earlier, saved),
                 "validate": validate,
@@ -161,7 +163,8 @@ def train_worker(config: dict[str, Any]) -> None:
     """Run the loop on one worker. Called by Ray, in a folder of the run's that workers of one node share."""
     torch.set_num_threads(max(1, config["threads"]))
     context = ray.train.get_context()
-    place = WorkerPlace(context.get_world_rank(), context.get_world_size(), ray.train.torch.get_device())
+    rank, world, device = context.get_world_rank(), context.get_world_size(), ray.train.torch.get_device()
+    place = WorkerPlace(rank, world, device, sharded=config["sharded"])
     storage: Storage = config["storage"]
     inputs = storage.fetch(INPUT, Path.cwd() / f"{INPUT}-{config['token']}")
     network = load_network(NetworkConfig.from_json(config["network"]), inputs / START)

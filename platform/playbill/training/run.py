@@ -31,14 +31,13 @@ from playbill.models import Network
 from playbill.ranking.scoring.bundle import FEATURE_FILES, VECTORS, read_bundle, write_bundle
 from playbill.ranking.scoring.scorer import Scorer
 from playbill.ranking.scoring.state_cache import KeptSnapshots
-from playbill.ray_cluster import cluster_address
 from playbill.tables import Tables, workspace_clock
 from playbill.training.build import build_network, loop_settings, network_config, text_encoder
 from playbill.training.contract import LoopSettings
 from playbill.training.example_weights import example_weights
 from playbill.training.inherit import Parent, inherited
 from playbill.training.loop import FitResult, Progress, WorkerPlace, fit
-from playbill.training.options import TrainOptions
+from playbill.training.options import TrainOptions, check_workers
 from playbill.training.recording import (
     about_version,
     examples_summary,
@@ -100,7 +99,8 @@ def train(
 
     Raises:
         DefinitionError: The zoo has mistakes.
-        ConfigError: Workers are wanted, and the cluster's address is one of Ray Client.
+        ConfigError: Workers are wanted, and the cluster's address is one of Ray Client; or a network is to be shared
+            out among fewer than two.
         StateError: Data, features or a registry is missing; the text names the command to run first.
         DataError: The label of a head that is not optional has no positive row, or a feature view of the project's
             own knows the event it is joined to.
@@ -161,9 +161,8 @@ class _TrainingRun:
         features, tracking = FeatureDoor(workspace), Tracking(workspace)
         schema = features.schema(resolved.model.features)
         tracking.models()
+        check_workers(workspace, options)
         parent = find_parent(tracking, resolved, tables)
-        if options.workers or (options.workers is None and workspace.project.settings.training.workers):
-            cluster_address(workspace.ray_address)
         settings, service = loop_settings(resolved), resolved.model.features
         vectors = features.vector_pins(service)
         read = f"{schema.version} {json.dumps(vectors)}" if vectors else schema.version
@@ -207,8 +206,7 @@ class _TrainingRun:
     @property
     def workers(self) -> int:
         """Ray workers, 0 = this process."""
-        wanted = self.options.workers
-        return self.workspace.project.settings.training.workers if wanted is None else wanted
+        return self.options.worker_count(self.workspace.project.settings.training)
 
     def execute(self) -> TrainOutcome:
         """Build the training set; then fit, write, measure and register inside one MLflow run.
@@ -308,7 +306,8 @@ class _TrainingRun:
             from playbill.training.ray_trainer import Cluster, fit_distributed
 
             threads = max(1, training.threads)
-            cluster = Cluster(workers=self.workers, gpu=gpu, threads=threads, address=self.workspace.ray_address)
+            sharded, address = self.options.is_sharded(training), self.workspace.ray_address
+            cluster = Cluster(workers=self.workers, gpu=gpu, threads=threads, address=address, sharded=sharded)
             saved, storage = self.folder.training_set, self._storage()
             return fit_distributed(
                 network, data, self.settings, cluster, folder=folder, storage=storage, saved=saved, report=report

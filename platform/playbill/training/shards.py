@@ -90,7 +90,7 @@ class ShardedTable(nn.Embedding):
 
     def __init__(self, table: nn.Embedding, place: WorkerPlace, routes: dict[int, tuple[Tensor, Route]]) -> None:
         own = table.weight.detach()[own_rows(table.num_embeddings, place)].clone()
-        super().__init__(*own.shape, _weight=own)
+        super().__init__(own.shape[0], own.shape[1], _weight=own, _freeze=not table.weight.requires_grad)
         self.count, self.place, self.padding, self.routes = table.num_embeddings, place, table.padding_idx, routes
         self.fetched: tuple[Tensor, Tensor, Route] | None = None
 
@@ -100,7 +100,7 @@ class ShardedTable(nn.Embedding):
         with torch.no_grad():
             route = self._route(index_U)
             rows_UD = route.fetch(self.weight)
-        if torch.is_grad_enabled():
+        if torch.is_grad_enabled() and self.weight.requires_grad:
             rows_UD.requires_grad_()
             self.fetched = (index_U, rows_UD, route)
         return rows_UD
@@ -115,7 +115,8 @@ class ShardedTable(nn.Embedding):
     @torch.no_grad()
     def take_gradient(self, reached: bool) -> None:
         """Set the gradient of this worker's rows to the mean over workers; None where no worker's loss reached any."""
-        assert self.fetched is not None
+        if self.fetched is None:  # frozen
+            return
         (index_U, rows_UD, route), self.fetched = self.fetched, None
         self.weight.grad = None
         if not reached:
@@ -218,7 +219,7 @@ class ShardedNetwork:
         for name, given in self._given.items():
             if isinstance(given, DTensor):
                 grad, given.grad = given.grad, None
-                self.parameters[name].grad = None if grad is None else grad.to_local()
+                self.parameters[name].grad = None if grad is None else _local(grad)
 
     @torch.no_grad()
     def clip(self, largest: float) -> Tensor:
@@ -309,7 +310,9 @@ class ShardedNetwork:
 
 def _deal_tables(network: Network, place: WorkerPlace) -> dict[str, ShardedTable]:
     """Put a worker's rows in the place of every table of titles."""
-    tables, found, routes = {id(table) for table in network.title_tables()}, {}, {}
+    tables = {id(table) for table in network.title_tables()}
+    found: dict[str, ShardedTable] = {}
+    routes: dict[int, tuple[Tensor, Route]] = {}
     for name, module in list(network.named_modules()):
         if isinstance(module, nn.Embedding) and id(module) in tables:
             above, _, own = name.rpartition(".")
@@ -331,7 +334,15 @@ def _shard_trunk(trunk: nn.Module, place: WorkerPlace) -> None:
 
 def _plain(parameter: nn.Parameter) -> nn.Parameter:
     """Return a parameter that shares the memory of a worker's part."""
-    return nn.Parameter(parameter.detach().to_local()) if isinstance(parameter, DTensor) else parameter
+    if not isinstance(parameter, DTensor):
+        return parameter
+    return nn.Parameter(_local(parameter.detach()), requires_grad=parameter.requires_grad)
+
+
+def _local(value: Tensor) -> Tensor:
+    assert isinstance(value, DTensor)
+    local: Tensor = value.to_local()
+    return local
 
 
 def _averaging(network: Network, place: WorkerPlace, but: Collection[str] = ()) -> nn.Module:

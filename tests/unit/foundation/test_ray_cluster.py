@@ -2,12 +2,14 @@
 
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 
 from playbill.config import ProjectFolder, ProjectSettings, ServicesSettings, TrainingSettings, read_settings
 from playbill.errors import ConfigError
 from playbill.ray_cluster import cluster_address
+from playbill.training.options import TrainOptions, check_workers
 
 
 @pytest.fixture
@@ -41,6 +43,18 @@ def test_an_address_may_come_from_a_variable(monkeypatch, tmp_path):
     assert workspace.training_storage == "s3://10.0.0.7/runs"
     folder = ProjectSettings(training=TrainingSettings(storage="shared"))
     assert ProjectFolder(tmp_path, folder).workspace("one").training_storage == str(tmp_path / "shared")
+
+
+@pytest.mark.parametrize("asked", [TrainOptions(sharded=True), TrainOptions(workers=1, sharded=True)])
+def test_a_network_is_not_shared_out_among_fewer_than_two_workers(tmp_path, asked):
+    workspace = ProjectFolder(tmp_path, ProjectSettings()).workspace("one")
+    with pytest.raises(ConfigError, match=r"pass --workers 2, set training\.workers .* or pass --no-sharded"):
+        check_workers(workspace, asked)
+    check_workers(workspace, replace(asked, workers=2))
+    shared = ProjectSettings(training=TrainingSettings(workers=2, sharded=True))
+    check_workers(ProjectFolder(tmp_path, shared).workspace("one"), TrainOptions())
+    with pytest.raises(ConfigError, match="this run has 0"):
+        check_workers(ProjectFolder(tmp_path, shared).workspace("one"), TrainOptions(workers=0))
 
 
 def test_addresses_of_earlier_releases_are_pointed_to_the_one_setting(tmp_path):
