@@ -49,7 +49,7 @@ class Route:
 
     order: Tensor  # [U] places of the indices, those of worker 0 first
     wanted: list[int]  # rows that this worker reads of each
-    asked: Tensor  # [O] rows of this worker's part that others read, those of worker 0 first
+    requested: Tensor  # [O] rows of this worker's part that others read, those of worker 0 first
     lent: list[int]  # rows that each reads of this worker
 
     @classmethod
@@ -62,23 +62,23 @@ class Route:
         lent = torch.empty_like(wanted)
         dist.all_to_all_single(lent, wanted)
         wanted_W, lent_W = wanted.tolist(), lent.tolist()
-        asked = index_U.new_empty(sum(lent_W))
-        dist.all_to_all_single(asked, index_U[order], lent_W, wanted_W)
-        return cls(order, wanted_W, asked - each * place.rank, lent_W)
+        requested = index_U.new_empty(sum(lent_W))
+        dist.all_to_all_single(requested, index_U[order], lent_W, wanted_W)
+        return cls(order, wanted_W, requested - each * place.rank, lent_W)
 
     def fetch(self, rows: Tensor) -> Tensor:
         """Return [U, D] the rows of a table that this worker reads, from [own rows, D]."""
         received = rows.new_empty(len(self.order), rows.shape[1])
-        dist.all_to_all_single(received, rows[self.asked], self.wanted, self.lent)
+        dist.all_to_all_single(received, rows[self.requested], self.wanted, self.lent)
         found = torch.empty_like(received)
         found[self.order] = received
         return found
 
     def give_back(self, grad_UD: Tensor, rows: Tensor) -> Tensor:
         """Return the gradient of this worker's rows, added up over workers, from that of what each had fetched."""
-        received = grad_UD.new_empty(len(self.asked), grad_UD.shape[1])
+        received = grad_UD.new_empty(len(self.requested), grad_UD.shape[1])
         dist.all_to_all_single(received, grad_UD[self.order], self.lent, self.wanted)
-        return torch.zeros_like(rows).index_add_(0, self.asked, received)
+        return torch.zeros_like(rows).index_add_(0, self.requested, received)
 
 
 class ShardedTable(nn.Embedding):
@@ -106,7 +106,7 @@ class ShardedTable(nn.Embedding):
         return rows_UD
 
     def _route(self, index_U: Tensor) -> Route:
-        """Return the route of a look-up; tables of one batch are asked for the same titles one after the other."""
+        """Return the route of a look-up; tables of one batch are read for the same titles one after the other."""
         kept = self.routes.get(self.count)
         if kept is None or kept[0] is not index_U:
             self.routes[self.count] = kept = (index_U, Route.of(index_U, self.count, self.place))

@@ -45,12 +45,12 @@ def test_an_address_may_come_from_a_variable(monkeypatch, tmp_path):
     assert ProjectFolder(tmp_path, folder).workspace("one").training_storage == str(tmp_path / "shared")
 
 
-@pytest.mark.parametrize("asked", [TrainOptions(sharded=True), TrainOptions(workers=1, sharded=True)])
-def test_a_network_is_not_shared_out_among_fewer_than_two_workers(tmp_path, asked):
+@pytest.mark.parametrize("options", [TrainOptions(sharded=True), TrainOptions(workers=1, sharded=True)])
+def test_a_network_is_not_shared_out_among_fewer_than_two_workers(tmp_path, options):
     workspace = ProjectFolder(tmp_path, ProjectSettings()).workspace("one")
     with pytest.raises(ConfigError, match=r"pass --workers 2, set training\.workers .* or pass --no-sharded"):
-        check_workers(workspace, asked)
-    check_workers(workspace, replace(asked, workers=2))
+        check_workers(workspace, options)
+    check_workers(workspace, replace(options, workers=2))
     shared = ProjectSettings(training=TrainingSettings(workers=2, sharded=True))
     check_workers(ProjectFolder(tmp_path, shared).workspace("one"), TrainOptions())
     with pytest.raises(ConfigError, match="this run has 0"):
