@@ -9,7 +9,7 @@ PEERS  := .venv-peers
 TEST_WORKERS ?= 2
 PYTEST := $(BIN)/python -m pytest -q -n $(TEST_WORKERS) --dist loadfile
 
-.PHONY: install quickstart check test golden bench kills bench-objectives bench-canvases bench-peers bench-sequence feast-conformance fuzz wheel clean
+.PHONY: install quickstart check test golden bench kills bench-objectives bench-canvases bench-peers bench-sequence gpu feast-conformance fuzz wheel clean
 
 install: $(STAMP)
 
@@ -73,6 +73,10 @@ bench-peers: install $(PEERS)/.installed
 bench-sequence: install $(PEERS)/.installed
 	$(BIN)/python tests/benchmarks/sequence_quality.py --data $(ML_1M) --json
 	$(BIN)/python tests/benchmarks/training_speed.py --data $(ML_1M) --python $(PEERS)/bin/python --json
+
+# The tests that need a card, and how fast training is on it: docs/results/gpu.json, by card. Refuses without one. ML_1M as above.
+gpu: install
+	$(BIN)/python tests/benchmarks/gpu.py $(if $(ML_1M),--data $(ML_1M)) --json
 
 $(PEERS)/.installed: tests/benchmarks/peers.txt
 	$(PYTHON) -m venv $(PEERS)

@@ -32,7 +32,7 @@ from playbill.models.softmax_loss import block_rows
 from playbill.models.weights import bfloat16_is_fast
 from playbill.tables import workspace_clock
 from playbill.training.build import build_network, loop_settings
-from playbill.training.loop import fit
+from playbill.training.loop import WorkerPlace, fit
 
 ROOT = Path(__file__).parents[2]
 WIDTH, NEGATIVES, WARM_UP = 64, 256, 3
@@ -90,7 +90,7 @@ def main(data, mapping, peer_python, steps, peer_steps, home, as_json):
 
 
 class Steps:
-    """CPU seconds of each step after the warm-up, and what the steps read.
+    """Seconds of each step after the warm-up, and what the steps read: of the processor, or by the clock on a card.
 
     Args:
         seconds: Of each step.
@@ -101,13 +101,22 @@ class Steps:
         self.seconds, self.tokens = seconds, tokens
 
     @classmethod
-    def of(cls, resolved, data, steps):
+    def of(cls, resolved, data, steps, device="cpu", low_precision=None):
         """Take so many steps, and some before them that are not counted."""
         torch.manual_seed(0)
         source, ends = First(data, steps + WARM_UP), []
-        settings = loop_settings(resolved).model_copy(update={"epochs": 1, "min_steps": 0})
-        fit(build_network(resolved, data), source, settings, progress=lambda _: ends.append(time.process_time()))
+        settings = loop_settings(resolved).model_copy(
+            update={"epochs": 1, "min_steps": 0, "low_precision": low_precision}
+        )
+        place, clock = WorkerPlace(device=torch.device(device)), time.process_time if device == "cpu" else card_clock
+        fit(build_network(resolved, data), source, settings, progress=lambda _: ends.append(clock()), place=place)
         return cls(np.diff(ends)[WARM_UP - 1 :].tolist(), sum(source.tokens[WARM_UP:]))
+
+
+def card_clock():
+    """Return the time at which the card has done what it was given."""
+    torch.cuda.synchronize()
+    return time.perf_counter()
 
 
 class First:

@@ -19,7 +19,7 @@ ROOT = Path(__file__).parents[2]
 INFRA = ROOT / "infra"
 COMPOSE = yaml.safe_load((INFRA / "compose.yaml").read_text())
 SERVE = list(yaml.safe_load_all((INFRA / "kubernetes" / "serve.yaml").read_text()))
-(TRAIN,) = yaml.safe_load_all((INFRA / "kubernetes" / "train.yaml").read_text())
+JOBS = {name: yaml.safe_load((INFRA / "kubernetes" / name).read_text()) for name in ("train.yaml", "train_gpu.yaml")}
 SECRETS = {"PLAYBILL_DATABASE_PASSWORD", "PLAYBILL_REDIS_PASSWORD", "PLAYBILL_TOKEN", "RAY_AUTH_TOKEN"}
 
 
@@ -43,7 +43,8 @@ def commands():
         if "command" in service:
             yield name, service["command"]
     yield "serve.yaml", SERVE[0]["spec"]["template"]["spec"]["containers"][0]["command"]
-    yield "train.yaml", shlex.split(TRAIN["spec"]["entrypoint"])
+    for name, job in JOBS.items():
+        yield name, shlex.split(job["spec"]["entrypoint"])
 
 
 def test_the_compose_file_is_valid():
@@ -71,23 +72,34 @@ def test_the_manifest_of_the_server_fits_the_schema_of_kubernetes():
     assert all(f'"{path}"' in app for path in probes.values())
 
 
-def test_the_pods_of_the_ray_job_fit_the_schema_of_kubernetes_too():
+@pytest.mark.parametrize("name", JOBS)
+def test_the_pods_of_a_ray_job_fit_the_schema_of_kubernetes_too(name):
     """KubeRay's own resource has no schema in a package: its pods are checked, and what is ours in it."""
-    cluster = TRAIN["spec"]["rayClusterSpec"]
+    job = JOBS[name]
+    cluster = job["spec"]["rayClusterSpec"]
     groups = [cluster["headGroupSpec"], *cluster["workerGroupSpecs"]]
     for group in groups:
         pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "pod"}, "spec": group["template"]["spec"]}
         kubernetes_validate.validate(pod, kubernetes_validate.latest_version(), strict=True)
         assert all(isinstance(value, str) for value in group["rayStartParams"].values())
     ray = re.search(r"^ray==(.*)$", (ROOT / "constraints.txt").read_text(), re.MULTILINE)[1]
-    assert (TRAIN["apiVersion"], TRAIN["kind"], cluster["rayVersion"]) == ("ray.io/v1", "RayJob", ray)
-    wanted = int(TRAIN["spec"]["entrypoint"].rpartition("--workers ")[2])
+    assert (job["apiVersion"], job["kind"], cluster["rayVersion"]) == ("ray.io/v1", "RayJob", ray)
+    wanted = int(re.search(r"--workers (\d+)", job["spec"]["entrypoint"])[1])
     assert wanted == sum(group["replicas"] for group in cluster["workerGroupSpecs"])
+
+
+def test_a_worker_on_a_card_has_it_in_its_pod_and_in_ray():
+    cluster = JOBS["train_gpu.yaml"]["spec"]["rayClusterSpec"]
+    (group,) = cluster["workerGroupSpecs"]
+    (container,) = group["template"]["spec"]["containers"]
+    assert container["resources"]["limits"]["nvidia.com/gpu"] == group["rayStartParams"]["num-gpus"] == "1"
+    assert container["resources"]["requests"]["cpu"] == group["rayStartParams"]["num-cpus"]
+    assert "--gpu" in JOBS["train_gpu.yaml"]["spec"]["entrypoint"].split()
 
 
 def test_every_command_of_playbill_is_accepted():
     found = [(name, words[1:]) for name, words in commands() if words[0] == "playbill"]
-    assert {name for name, _ in found} == {"server", "serve.yaml", "train.yaml"}
+    assert {name for name, _ in found} == {"server", "serve.yaml", *JOBS}
     for _, words in found:
         playbill_accepts(words)
     with pytest.raises(click.UsageError):

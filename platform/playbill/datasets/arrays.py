@@ -116,14 +116,11 @@ class TitleArrays:
 def gather_bags(ids: AnyInts, offsets: AnyInts, rows: AnyInts) -> tuple[Ints64, Ints64]:
     """Pick bags by row number, repeats allowed: entries, flat, and [N] their starts.
 
-    `offsets` [R + 1] are the starts of all bags and, last, the end of the final one.
+    `offsets` [R] are the starts of all bags; the last one ends where `ids` do.
     """
-    sizes = (offsets[rows + 1] - offsets[rows]).astype(np.int64)
+    last = np.asarray(rows) + 1 == len(offsets)
+    ends = np.where(last, len(ids), offsets[np.where(last, 0, rows + 1)])
+    sizes = (ends - offsets[rows]).astype(np.int64)
     starts = np.cumsum(sizes) - sizes
     within = np.arange(int(sizes.sum()), dtype=np.int64) - np.repeat(starts, sizes)
     return ids[np.repeat(offsets[rows].astype(np.int64), sizes) + within].astype(np.int64), starts
-
-
-def with_end(ids: AnyInts, offsets: AnyInts) -> Ints64:
-    """Append the end of the last bag to [N] starts, which gives [N + 1]."""
-    return np.append(offsets, len(ids)).astype(np.int64)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, fields
 from datetime import datetime
@@ -28,6 +29,9 @@ from playbill.datasets.examples.sampling import Stratum
 from playbill.definitions.specs import ResolvedModel, prune_heads
 from playbill.definitions.specs.head import read_negatives
 from playbill.errors import IntegrityError
+
+WINDOWS_AT_ONCE, ROWS_AT_ONCE = 1 << 14, 1 << 20
+"""Of the whole set, where something is counted over all of it: a worker's own memory then hardly grows with the log."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,9 +107,14 @@ class TrainingSet:
         A step divides by it. By the batch's own weight, a batch of rows that weigh little would count as much as one
         of rows that weigh a lot, and windows of one length, which share a batch, are of members alike.
         """
-        row, _ = self._assembler.rows_of(self.windows_of(0))
+        if not self.rows.weights and not len(self.rows.copies):
+            return {}
+        windows, totals = self.windows_of(0), Counter[str]()
         made = sum(task.share for task in self.settings.tasks)
-        return self._assembler.targets.mean_weights(row, made, self.steps())
+        for start in range(0, len(windows), WINDOWS_AT_ONCE):
+            row, _ = self._assembler.rows_of(windows[start : start + WINDOWS_AT_ONCE])
+            totals.update(self._assembler.targets.total_weights(row, made))
+        return {head: total / self.steps() for head, total in totals.items() if total > 0}
 
     def steps(self, world: int = 1) -> int:
         """Return the batches per epoch, the same number on every rank."""
@@ -176,7 +185,9 @@ class TrainingSet:
     def _pool(self, epoch: int) -> QueryPool:
         wanted = np.zeros(len(self.names), np.bool_)
         if any(task.source == "title_names" for task in self.settings.tasks):
-            wanted[self.rows.title[self.rows.next]] = True
+            for start in range(0, len(self.rows), ROWS_AT_ONCE):
+                part = slice(start, start + ROWS_AT_ONCE)
+                wanted[self.rows.title[part][self.rows.next[part]]] = True
         return QueryPool.make(self.names, wanted, self.encoder.state.text_buckets, self.settings.seed + 1_000 * epoch)
 
     @cached_property

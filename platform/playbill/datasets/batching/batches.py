@@ -13,7 +13,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 
 from playbill.arrays import AnyInts, Bools, Floats32, Ints64
-from playbill.datasets.arrays import ContextArrays, HistoryArrays, TargetArrays, gather_bags, with_end
+from playbill.datasets.arrays import ContextArrays, HistoryArrays, TargetArrays, gather_bags
 from playbill.datasets.availability import States
 from playbill.datasets.batching.horizon import FurtherTitles, Moments
 from playbill.datasets.batching.synthetic_queries import made_queries
@@ -154,7 +154,6 @@ class Assembler:
     ) -> None:
         self.tokens, self.rows, self.context = learnt.tokens, learnt.rows, learnt.context
         self.snapshot, self.softmax, self.tasks = learnt.snapshot, softmax, tasks
-        self.query_offsets = with_end(learnt.context.query_grams, learnt.context.query_offsets)
         further = {
             head: FurtherTitles(learnt.rows, head, learnt.moments, options)
             for head, options in (horizons or {}).items()
@@ -235,7 +234,7 @@ class Assembler:
         )
 
     def _queries(self, rows: Rows, made: list[tuple[Ints64, Ints64]], pool: QueryPool) -> tuple[Ints64, Ints64]:
-        parts = [gather_bags(self.context.query_grams, self.query_offsets, rows.request)]
+        parts = [gather_bags(self.context.query_grams, self.context.query_offsets, rows.request)]
         for place, (task, (keep, _)) in enumerate(zip(self.tasks, made, strict=True)):
             if task.source == "title_names":
                 title = self.tokens[rows.token[keep], 0].astype(np.int64)

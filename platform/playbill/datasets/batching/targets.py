@@ -72,11 +72,10 @@ class TargetAssembler:
             rows=self.pages.around(row),
         )
 
-    def mean_weights(self, row: Ints64, made: float, steps: int) -> dict[str, float]:
-        """Return head -> what its rows weigh together in a batch on average, for heads whose rows weigh differently.
+    def total_weights(self, row: Ints64, made: float) -> dict[str, float]:
+        """Return head -> what its rows weigh together, for heads whose rows weigh differently.
 
-        `row` are the rows that an epoch of `steps` batches reads, repeats counted; `made` rows are made for each that
-        can be made into others.
+        `row` are rows that an epoch reads, repeats counted; `made` rows are made for each that can be made into others.
         """
         shared, known = self._weight(row), self.rows.title[row] > 0
         found = {}
@@ -91,8 +90,7 @@ class TargetAssembler:
             else:
                 weight = weight * self._label_weight(row)
             total = float(np.where(known & ~np.isnan(label), weight, 0).sum(dtype=np.float64))
-            if total > 0:
-                found[head] = total / steps
+            found[head] = total
         return found
 
     def _weight(self, row: Ints64) -> Floats32:
