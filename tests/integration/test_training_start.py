@@ -171,6 +171,15 @@ def test_every_difference_to_another_network_is_named_with_both_values(foundatio
     refused(foundation, match, init_from=start, titles=titles, **changes)
 
 
+def test_a_parent_that_has_learnt_what_would_be_held_out_is_refused(foundation):
+    match = (
+        r"foundation was trained under protocol 'leave_one_out', whose train fold holds \d+ of the \d+ test events of "
+        r"protocol 'global_time': .* playbill train foundation --protocol global_time"
+    )
+    evaluate = {**MODEL["evaluate"], "protocol": "global_time"}
+    refused(foundation, match, init_from="foundation:1", evaluate=evaluate)
+
+
 def test_another_catalogue_is_refused_with_the_share_that_is_known(foundation, monkeypatch):
     log = Tables.interactions
 

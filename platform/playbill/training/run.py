@@ -52,7 +52,7 @@ from playbill.training.recording import (
     run_params,
 )
 from playbill.training.run_folder import Checks, RunFolder, sources_digest
-from playbill.training.start import find_parent, parent_record, started_from
+from playbill.training.start import assert_unseen, find_parent, parent_record, started_from
 from playbill.training.term_weights import ValidationFold, add_terms, learn_weights, log_of, terms_config
 from playbill.training.watch import ProgressListener, Silent
 from playbill.versions.promotion.descriptions import describe_version
@@ -104,7 +104,8 @@ def train(
         StateError: Data, features or a registry is missing; the text names the command to run first.
         DataError: The label of a head that is not optional has no positive row, or a feature view of the project's
             own knows the event it is joined to.
-        ComparisonError: Published vectors that it reads were learnt from what would be held out.
+        ComparisonError: Published vectors that it reads, or the version that it starts from, were learnt from what
+            would be held out.
         IntegrityError: The run's newest checkpoint is damaged.
         ServiceError: MLflow, Feast's store or the cluster cannot be reached.
     """
@@ -177,7 +178,10 @@ class _TrainingRun:
         files = json.dumps(features.file_digests(service))
         key = _content_hash(*depends_on, files, sources_digest(workspace.project.feature_repo), __version__)
         checks = Checks.of(workspace.runs, resolved.model.name, key, check)
-        lineage = () if parent is None else (parent.reference, parent.digest)
+        lineage: tuple[str, ...] = ()
+        if parent is not None:
+            assert_unseen(parent, checks.split)
+            lineage = (parent.reference, parent.digest)
         name = _content_hash(*depends_on, checks.split.digest, *lineage)
         return cls(
             workspace=workspace,

@@ -10,9 +10,12 @@ from collections.abc import Iterator
 
 import polars as pl
 
+from playbill.datasets import Split
 from playbill.datasets.encoding.tokens import IGNORED_ACTIONS
 from playbill.definitions.specs import ResolvedModel, StartSpec
-from playbill.errors import DefinitionError, Problem
+from playbill.errors import DefinitionError, IntegrityError, Problem
+from playbill.evaluation.canvases.loaded_version import frozen_split
+from playbill.evaluation.compare import assert_not_trained_on
 from playbill.ranking.scoring.bundle import read_bundle
 from playbill.tables import Tables
 from playbill.training.build import network_config
@@ -90,6 +93,20 @@ def _other_data(tables: Tables, parent: Parent) -> Iterator[Problem]:
     if actions and not actions & set(parent.state.actions):
         here, there = (", ".join(sorted(values)) for values in (actions, parent.state.actions))
         yield Problem("actions", f"none is known to {parent.reference}: the log has {here}, it has {there}.")
+
+
+def assert_unseen(parent: Parent, split: Split) -> None:
+    """Make sure that a parent has not learnt from what a model that starts from it is going to be measured on.
+
+    Raises:
+        ComparisonError: Test events are in its train fold.
+        IntegrityError: What it was trained on is not what its record says.
+        StateError: Its bundle does not say what it was trained on.
+    """
+    trained = frozen_split(parent.bundle.folder)
+    if trained.digest != parent.bundle.extra.get("split_digest", trained.digest):
+        raise IntegrityError(f"the split of {parent.reference} changed since it was registered")
+    assert_not_trained_on(split, trained, model=parent.bundle.resolved.model.name)
 
 
 def started_from(resolved: ResolvedModel, found: list[Inherited], parent: Parent) -> str:
