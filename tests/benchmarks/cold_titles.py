@@ -26,9 +26,11 @@ from functools import cached_property
 from pathlib import Path
 
 import click
+import matplotlib as mpl
 import numpy as np
 import polars as pl
 import torch
+from matplotlib import pyplot as plt
 from sequence_quality import Log, plain, scorer_of
 
 from playbill.datasets import Request, build_training_set
@@ -61,6 +63,17 @@ NETWORKS = {
     "id_only": {},
 }
 BASELINES = ("popular", "genres", "member_genres")
+SHOWN = (
+    "popular",
+    "genres",
+    "member_genres",
+    "id_only",
+    "metadata_only",
+    "shipped",
+    "seen",
+    "fallback_seen",
+    "text_seen",
+)
 BUCKETS = {"0": (0, 0), "1-10": (1, 10), "11-100": (11, 100), "101+": (101, 10**9)}
 KEPT, LEAST_PLAYS, SHARE = (0, 0, 5, 50), 10, 0.15
 LEAST_HISTORY, HELD_OUT, OF_BUCKET = 60, 20, 2
@@ -74,8 +87,9 @@ HALF_LIFE_DAYS, CUT = 90, 10
 @click.option("--seeds", default="17,18", show_default=True, help="Of titles, members and networks.")
 @click.option("--epochs", type=int, help="Of networks (default: the definition's).")
 @click.option("--out", type=click.Path(path_type=Path), default=OUT, show_default=False)
+@click.option("--plot", type=click.Path(path_type=Path), help="Draw the rows into this SVG.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object as the last line.")
-def main(data, members, models, seeds, epochs, out, as_json):
+def main(data, members, models, seeds, epochs, out, plot, as_json):
     """Measure models, and write a row for each.
 
     Example: python tests/benchmarks/cold_titles.py --data ml-1m --models shipped,genres --json
@@ -96,6 +110,8 @@ def main(data, members, models, seeds, epochs, out, as_json):
                 rows[-1]["seconds"] = round(time.process_time() - begun)
                 print(json.dumps(rows[-1]), flush=True)
                 keep(rows[-1], out)
+    if plot is not None:
+        draw(summary(json.loads(out.read_text())["rows"]), plot)
     if as_json:
         print(json.dumps(summary(json.loads(out.read_text())["rows"])))
 
@@ -332,6 +348,26 @@ def summary(rows):
         }
         for model, own in found.items()
     }
+
+
+def draw(means, path):
+    """Draw mean gains by bucket, over the catalogue and among titles of the bucket."""
+    mpl.use("Agg")
+    figure, axes = plt.subplots(1, 2, figsize=(11, 4), layout="constrained")
+    buckets = list(BUCKETS)[:-1]
+    shown = {name: own for name, own in means.items() if name in SHOWN}
+    for axis, kind in zip(axes, ("ndcg@10", "among"), strict=True):
+        for place, name in enumerate(name for name in SHOWN if name in shown):
+            left = [bucket + (place - len(shown) / 2) * 0.8 / len(shown) for bucket in range(len(buckets))]
+            heights = [shown[name][kind].get(bucket, 0.0) for bucket in buckets]
+            axis.bar(left, heights, width=0.8 / len(shown), align="edge", label=name)
+        axis.set_xticks(range(len(buckets)), [f"{bucket} plays" for bucket in buckets])
+    axes[0].set(title="over the whole catalogue", ylabel="NDCG@10 of held-out plays")
+    axes[1].set_title("among titles of the same bucket")
+    axes[1].legend(fontsize=8, ncols=2)
+    mpl.rcParams["svg.hashsalt"] = "cold titles"
+    figure.savefig(path, metadata={"Date": None})
+    plt.close(figure)
 
 
 if __name__ == "__main__":

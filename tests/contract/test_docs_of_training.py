@@ -46,7 +46,7 @@ def test_a_model_with_what_the_guide_shows_is_accepted_without_a_note(block: str
 def test_there_are_blocks_of_heads_and_of_sampling() -> None:
     assert len(BLOCKS) >= 3
     keys = {key for block in BLOCKS for key in yaml.safe_load(block)}
-    assert keys == {"heads", "history", "sampling", "training", "trunk"}
+    assert keys == {"heads", "history", "sampling", "titles", "training", "trunk"}
 
 
 def test_every_policy_is_in_the_table() -> None:
@@ -55,7 +55,7 @@ def test_every_policy_is_in_the_table() -> None:
 
 
 def test_every_trunk_is_in_the_table() -> None:
-    table = re.findall(r"^\| `(\w+)` \|", TRAINING.partition("### Trunks")[2].partition("\n## ")[0], re.MULTILINE)
+    table = re.findall(r"^\| `(\w+)` \|", TRAINING.partition("### Trunks")[2].partition("\n### ")[0], re.MULTILINE)
     assert set(table) == set(TRUNKS.names())
 
 

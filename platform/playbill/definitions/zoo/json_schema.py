@@ -28,6 +28,7 @@ from playbill.definitions.specs import (
 )
 from playbill.definitions.specs.base import CANVAS_REFERENCE_PATTERN, REFERENCE_PATTERN, UNFINISHED, format_duration
 from playbill.definitions.specs.head import NEGATIVES
+from playbill.definitions.specs.model import TEXT_ENCODERS
 from playbill.definitions.zoo.messages import bare, inner_spec
 from playbill.files import write_text
 from playbill.schema import DERIVED_COLUMNS, INTERACTIONS
@@ -46,6 +47,7 @@ _CHOICES = {
 }
 _OPTIONS = {
     "TrunkOptions": ("type", TRUNKS),
+    "TextOptions": ("type", TEXT_ENCODERS),
     "SharingOptions": ("type", SHARINGS),
     "BalanceOptions": ("type", BALANCERS),
     "NegativesOptions": ("policy", NEGATIVES),
@@ -214,7 +216,7 @@ def _choices(field: FieldInfo) -> str:
 
 def _names() -> Iterator[str]:
     yield from ("### Registered names", "", "| what | names | entry-point group |", "|---|---|---|")
-    for registry in (TRUNKS, SHARINGS, LOSSES, BALANCERS, CONTEXTS, FALLBACKS, BASELINES, EXTRACTORS):
+    for registry in (TRUNKS, TEXT_ENCODERS, SHARINGS, LOSSES, BALANCERS, CONTEXTS, FALLBACKS, BASELINES, EXTRACTORS):
         names = ", ".join(f"`{name}`" for name in registry.names())
         yield f"| {registry.kind} | {names} | `{registry.group}` |"
     yield ""
