@@ -45,7 +45,7 @@ def find_parent(tracking: Tracking, resolved: ResolvedModel, tables: Tables) -> 
     version = tracking.resolve(start.model)
     folder = tracking.download(version.model, version.version)
     parent = Parent(version.reference, read_bundle(folder, version.digest))
-    problems = [*_other_network(resolved, parent), *_other_data(tables, parent)]
+    problems = [*network_differences(resolved, parent), *_other_data(tables, parent)]
     if problems:
         subject = f"model '{resolved.model.name}' cannot start from {_named(start, parent)}"
         raise DefinitionError(subject, problems)
@@ -56,7 +56,7 @@ def _named(start: StartSpec, parent: Parent) -> str:
     return parent.reference if start.model == parent.reference else f"{parent.reference} ({start.model})"
 
 
-def _other_network(resolved: ResolvedModel, parent: Parent) -> Iterator[Problem]:
+def network_differences(resolved: ResolvedModel, parent: Parent) -> Iterator[Problem]:
     """Yield where a definition asks for other states than those of its parent, by key."""
     own, theirs = resolved.model, parent.bundle.resolved.model
     given = network_config(resolved, parent.bundle.encoder).model_dump()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -12,11 +13,14 @@ import pytest
 import torch
 
 from fixtures import shown_service as service
+from playbill.config import shipped_folder
 from playbill.datasets import Encoder
 from playbill.datasets.arrays import HistoryArrays
 from playbill.datasets.encoding.encoder import EncoderState
 from playbill.datasets.encoding.titles import title_arrays
 from playbill.datasets.encoding.tokens import pad
+from playbill.definitions.specs.network import GatedTransformerOptions
+from playbill.definitions.zoo import load_zoo
 from playbill.errors import StateError
 from playbill.models import (
     ContextBatch,
@@ -33,6 +37,7 @@ from playbill.tables.frames import empty_frame
 from playbill.training import LoopSettings, fit, loop
 from playbill.training.build import build_network, network_config
 from playbill.training.inherit import NamedTensors, Parent, axes_of, inherit, inherited
+from playbill.training.start import network_differences
 
 NOW = datetime(2024, 5, 1, tzinfo=UTC)
 TITLES = [f"t{number:02d}" for number in range(20)]
@@ -402,3 +407,16 @@ def test_a_definition_that_starts_from_a_version_is_not_trained_without_it() -> 
     with pytest.raises(StateError, match="model 'shown' starts from foundation:3"):
         build_network(resolved, data)
     assert not build_network(resolved.afresh(), data).config.frozen
+
+
+def test_the_shipped_model_can_start_from_the_shipped_foundation() -> None:
+    zoo = load_zoo(shipped_folder("model_zoo"))
+    foundation, model = zoo.model("foundation"), zoo.model("everycanvas")
+    encoder = Encoder(state())
+    bundle = SimpleNamespace(resolved=foundation, encoder=encoder, config=network_config(foundation, encoder))
+    assert list(network_differences(model, Parent("foundation:1", bundle))) == []
+    wider = model.model_copy(
+        update={"model": model.model.model_copy(update={"trunk": GatedTransformerOptions(dim=64)})}
+    )
+    (problem,) = network_differences(wider, Parent("foundation:1", bundle))
+    assert (problem.where, problem.what) == ("trunk.dim", "64, but foundation:1 has 128.")
