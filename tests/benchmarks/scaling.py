@@ -139,7 +139,7 @@ def train_sizes(kept, log, sizes, epochs, seed, scratch):
         about = {"width": width, "layers": layers, "epochs": epochs, "seed": seed, **parameters(network)}
         about["seconds"] = round(time.process_time() - begun)
         scorer = scorer_of(log, resolved, data, network, door, scratch)
-        kept.put(name, about, *asked([(log.case, CanvasScorer(scorer, resolved, "home", door))]))
+        kept.put(name, about, *ranked([(log.case, CanvasScorer(scorer, resolved, "home", door))]))
 
 
 def sized(resolved, layers):
@@ -156,7 +156,7 @@ def parameters(network):
     return {"parameters": sum(size for size, table in own if not table), "all": sum(size for size, _ in own)}
 
 
-def asked(cases):
+def ranked(cases):
     """Return members [N], reciprocal ranks [N] and NDCG@10 [N] of the requests of cases."""
     members, reciprocal, top = [], [], []
     for case, function in cases:
@@ -187,19 +187,19 @@ def train_contexts(kept, folder, seeds, scratch):
     cases = {name: case for name, case in surface_cases(service, 1, 2000) if isinstance(case, EvaluationCase)}
     log = Log(tables, service.frames, service.door, service.split, workspace)
     for level, seed in missing:
-        told, door = with_context(resolved, level), service.door if level == 3 else SomeColumns(service.door)
-        told = TrainOptions(seed=seed).applied(told)
-        data = build_training_set(tables, told, service.split, door, workspace_clock(workspace))
-        told = data.trained(told)
-        begun, network = time.process_time(), build_network(told, data)
+        given, door = with_context(resolved, level), service.door if level == 3 else SomeColumns(service.door)
+        given = TrainOptions(seed=seed).applied(given)
+        data = build_training_set(tables, given, service.split, door, workspace_clock(workspace))
+        given = data.trained(given)
+        begun, network = time.process_time(), build_network(given, data)
         if level == 0:
             network.events.register_forward_pre_hook(titles_alone)
-        network = fit(network, data, loop_settings(told)).network
+        network = fit(network, data, loop_settings(given)).network
         about = {"context": CONTEXTS[level], "level": level, "seed": seed, **parameters(network)}
         about["seconds"] = round(time.process_time() - begun)
-        scorer = scorer_of(log, told, data, network, door, scratch)
-        own = [(case, CanvasScorer(scorer, told, name, door)) for name, case in cases.items()]
-        kept.put(f"context-{level}-{seed}", about, *asked(own))
+        scorer = scorer_of(log, given, data, network, door, scratch)
+        own = [(case, CanvasScorer(scorer, given, name, door)) for name, case in cases.items()]
+        kept.put(f"context-{level}-{seed}", about, *ranked(own))
 
 
 def with_context(resolved, level):
