@@ -59,10 +59,12 @@ EVENTS = 5  # a member of fewer events before the moment is left out: little is 
 @click.option("--epochs", default=3, show_default=True, help="Of a training from scratch.")
 @click.option("--warm-epochs", default=1, show_default=True)
 @click.option("--seed", default=17, show_default=True)
+@click.option("--starts", default="warm,scratch", show_default=True, help="How the second training begins.")
+@click.option("--members", default=3_000, show_default=True, help="Compared; twice as many plays are judged on.")
 @click.option("--home", type=click.Path(path_type=Path), help="Where the workspace is kept (default: thrown away).")
 @click.option("--plot", type=click.Path(path_type=Path), help="Where the picture goes.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object as the last line.")
-def main(data, mapping, quantile, width, epochs, warm_epochs, seed, home, plot, as_json):
+def main(data, mapping, quantile, width, epochs, warm_epochs, seed, starts, members, home, plot, as_json):
     """Train twice, a week apart, and compare what would be published.
 
     Example: python tests/benchmarks/vector_stability.py --data ml-1m --json
@@ -82,8 +84,8 @@ def main(data, mapping, quantile, width, epochs, warm_epochs, seed, home, plot, 
             ),
         }
         result = {"data": "ml-1m" if data else "ml-100k", "day": f"{day:%F}", **settings, "warm_epochs": warm_epochs}
-        for name, train in again.items():
-            result[name] = compared(log, day, first, train(Path(scratch) / name), seed)
+        for name in starts.split(","):
+            result[name] = compared(log, day, first, again[name](Path(scratch) / name), seed, members)
             print(json.dumps({name: result[name]}), flush=True)
     if plot:
         draw(result, plot)
@@ -205,7 +207,7 @@ def continue_from(network, other):
     network.load_state_dict(same, strict=False)
 
 
-def compared(log, day, first, second, seed):
+def compared(log, day, first, second, seed, count):
     """Return what two versions a week apart have in common, raw and stabilised."""
     plays = log.events.filter(pl.col("action") == "play")
     before = plays.filter(pl.col("event_at") < day)
@@ -213,7 +215,7 @@ def compared(log, day, first, second, seed):
     known = np.isin(first.scorer.title_ids, counts["title_id"].to_numpy())
     often = np.isin(first.scorer.title_ids, counts.filter(pl.col("len") >= 50)["title_id"].to_numpy())
     members = before.group_by("member_id").len().filter(pl.col("len") >= EVENTS).sort("member_id").select("member_id")
-    members = members.sample(min(3_000, len(members)), seed=seed)
+    members = members.sample(min(count, len(members)), seed=seed)
     old_members, new_members = (
         version.members(log.requests(members.with_columns(pl.lit(moment).alias("event_at"))))
         for version, moment in ((first, day), (second, day + WEEK))
@@ -237,7 +239,7 @@ def compared(log, day, first, second, seed):
             "titles_50_plays": spread(cosines(then.titles, now.titles)[often]),
         }
     found["score_error"] = score_error(new_members, second.titles, spaces["stabilised"])
-    found |= frozen_losses(log, plays, day, (first, own), (second, spaces), seed)
+    found |= frozen_losses(log, plays, day, (first, own), (second, spaces), seed, 2 * count)
     return found | {"members": len(members), "titles": int(known.sum()), "seconds": round(second.seconds)}
 
 
@@ -283,12 +285,12 @@ def score_error(members, titles, space):
     return float(np.abs(plain - moved).max() / plain.std())
 
 
-def frozen_losses(log, plays, day, first, second, seed):
+def frozen_losses(log, plays, day, first, second, seed, count):
     """Return the log loss of a model trained on the first week's vectors, on the second week's."""
     (old, own), (new, spaces) = first, second
     learnt, judged = (
-        sampled(plays, day - PAST, day, 6_000, seed),
-        sampled(plays, day + WEEK, day + 2 * WEEK, 4_000, seed),
+        sampled(plays, day - PAST, day, count, seed),
+        sampled(plays, day + WEEK, day + 2 * WEEK, count * 2 // 3, seed),
     )
     draws = np.random.default_rng(seed)
     popular = plays.filter(pl.col("event_at") < day)["title_id"].to_numpy()
@@ -378,7 +380,8 @@ def draw(result, path):
 
     spaces = ("raw", "rotated", "balanced", "stabilised")
     figure, axes = plt.subplots(1, 2, figsize=(11, 4), layout="constrained")
-    bars = [(start, kind) for start in ("warm", "scratch") for kind in ("members", "titles")]
+    starts = [start for start in ("warm", "scratch") if start in result]
+    bars = [(start, kind) for start in starts for kind in ("members", "titles")]
     for number, (start, kind) in enumerate(bars):
         values = [result[start][f"cosine_{space}"][kind]["mean"] for space in spaces]
         axes[0].bar(
@@ -389,7 +392,7 @@ def draw(result, path):
     axes[0].set_title("cosine of the same entity, a week apart")
     axes[0].legend(fontsize=8)
     shown = (*spaces, "first_week", "fresh")
-    for number, start in enumerate(("warm", "scratch")):
+    for number, start in enumerate(starts):
         rows = [result[start][f"frozen_loss_{name}"] for name in shown]
         axes[1].bar(
             [place + (number - 0.5) * 0.38 for place in range(len(shown))],
