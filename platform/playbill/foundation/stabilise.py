@@ -7,6 +7,9 @@ same number for any invertible A. So A may be chosen for what the vectors should
    That is the balanced form of control theory (Moore, 1981). It depends on nothing but the scores, up to a rotation
    among axes of equal strength.
 2. Rotate. Orthogonal Procrustes (Schönemann, 1966) turns the titles that were published before onto where they were.
+   A new lineage is turned so that strong and weak axes are mixed in every number. Were each number an axis of its own,
+   a reader that standardises them would blow up what a weak one gets of a strong one from version to version: in a
+   trial the log loss of a frozen model was 3.0 instead of 0.5 (docs/results/vector_stability.md).
 
 Both are one matrix for titles and one for members. Source: "embedding stabilization", RecSys 2025
 (doi 10.1145/3705328.3748141), which does the same by a standardisation of low rank. Biases of titles are no part of
@@ -75,11 +78,10 @@ def stabilising_map(
     _require_finite(members, titles)
     width = titles.shape[1]
     balance, inverse = _balanced(_moment(members), _moment(titles))
-    if before is None:
-        return StabilisingMap(balance, inverse)
-    if before.vectors.shape[1] != width:
-        was = before.vectors.shape[1]
-        return StabilisingMap(balance, inverse, note=f"vectors are {width} wide, those published before {was}")
+    if before is None or before.vectors.shape[1] != width:
+        note = "" if before is None else f"vectors are {width} wide, those published before {before.vectors.shape[1]}"
+        mixing = _mixing(width)
+        return StabilisingMap(balance @ mixing, inverse @ mixing, note=note)
     here, there = _common(title_ids, before.title_ids)
     if len(here) < width:
         what = f"{len(here)} titles were published before, and vectors of {width} numbers need {width} to be aligned."
@@ -123,6 +125,13 @@ def _balanced(members: Floats64, titles: Floats64) -> tuple[Floats64, Floats64]:
     balance: Floats64 = lower @ axes / np.sqrt(strength)
     inverse: Floats64 = np.linalg.solve(lower.T, axes) * np.sqrt(strength)
     return balance, inverse
+
+
+def _mixing(width: int) -> Floats64:
+    """Return a rotation [D, D] that mixes all axes; the same for the same width."""
+    turned, upper = np.linalg.qr(np.random.default_rng(width).normal(size=(width, width)))
+    found: Floats64 = turned * np.sign(np.diag(upper))
+    return found
 
 
 def _common(now: Sequence[str], before: Sequence[str]) -> tuple[list[int], list[int]]:
