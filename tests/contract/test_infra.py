@@ -2,6 +2,7 @@
 
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +15,7 @@ import yaml
 
 from playbill.cli.main import Selection, main
 from playbill.config import ProjectFolder, read_settings
+from playbill.definitions.zoo import load_zoo
 
 ROOT = Path(__file__).parents[2]
 INFRA = ROOT / "infra"
@@ -95,6 +97,15 @@ def test_a_worker_on_a_card_has_it_in_its_pod_and_in_ray():
     assert container["resources"]["limits"]["nvidia.com/gpu"] == group["rayStartParams"]["num-gpus"] == "1"
     assert container["resources"]["requests"]["cpu"] == group["rayStartParams"]["num-cpus"]
     assert "--gpu" in JOBS["train_gpu.yaml"]["spec"]["entrypoint"].split()
+
+
+def test_the_version_for_cards_that_the_recipe_gives_is_a_definition(tmp_path):
+    recipe = re.search(r"```yaml\n(.*?)```", (INFRA / "README.md").read_text(), re.DOTALL)[1]
+    zoo = shutil.copytree(ROOT / "model_zoo", tmp_path / "zoo")
+    (zoo / "models" / "everycanvas_h100").mkdir()
+    (zoo / "models" / "everycanvas_h100" / "model.yaml").write_text(recipe)
+    model = load_zoo(zoo).model("everycanvas_h100").model
+    assert (model.trunk.dim, model.training.batch_slots) == (256, 102_400)
 
 
 def test_every_command_of_playbill_is_accepted():

@@ -21,11 +21,15 @@ from playbill.training.checkpoint import checkpoints, load_checkpoint
 ROUNDING = 1e-4  # of the norm of the whole gradient, relative: rounding adds up over a dozen steps
 MOVED = ring.SETTINGS.learning_rate / 50
 SETTINGS = ring.SETTINGS.model_copy(update={"epochs": 2})
-PROBLEMS = {"every title ranked": problem.HEADS, "named titles alone": problem.NAMED}
+PROBLEMS: dict[str, dict[str, Any]] = {
+    "every title ranked": {"heads": problem.HEADS},
+    "named titles alone": {"heads": problem.NAMED},
+    "vectors and trunk frozen": {"heads": problem.NAMED, "frozen": True},
+}
 WORLD = 3  # nine titles and widths of 16 and 48 in three parts; two heads and two mixed steps, of which one has none
 
 
-def trained(place: WorkerPlace, heads: tuple[Any, ...], **options: Any) -> dict[str, Any]:
+def trained(place: WorkerPlace, network: dict[str, Any], **options: Any) -> dict[str, Any]:
     """Return this worker's parts of the norms that gradients were clipped by, and how the run ended."""
     norms: list[float] = []
     kind = shards.ShardedNetwork if place.sharded else shards.WholeNetwork
@@ -37,7 +41,7 @@ def trained(place: WorkerPlace, heads: tuple[Any, ...], **options: Any) -> dict[
 
     kind.clip = watch  # type: ignore[method-assign]
     try:
-        result = fit(problem.many_heads(heads), problem.ManyHeads(), SETTINGS, place=place, **options)
+        result = fit(problem.many_heads(**network), problem.ManyHeads(), SETTINGS, place=place, **options)
     finally:
         kind.clip = plain  # type: ignore[method-assign]
     return {"norms": norms, "reports": result.reports, "weights": result.network.state_dict()}
@@ -51,7 +55,7 @@ def stop_after_one(numbers: dict[str, float], _: Path | None) -> None:
 def killed(place: WorkerPlace, folder: Path) -> None:
     """Train one epoch of two."""
     with pytest.raises(StateError, match="killed"):
-        trained(place, problem.HEADS, folder=folder, report=stop_after_one)
+        trained(place, {}, folder=folder, report=stop_after_one)
 
 
 def worker(rank: int, folder: str) -> None:
@@ -60,12 +64,12 @@ def worker(rank: int, folder: str) -> None:
     where = {"init_method": f"file://{folder}/meet", "timeout": timedelta(minutes=2)}
     dist.init_process_group("gloo", rank=rank, world_size=WORLD, **where)
     place = WorkerPlace(rank, WORLD, sharded=True)
-    found: dict[str, Any] = {name: trained(place, heads) for name, heads in PROBLEMS.items()}
+    found: dict[str, Any] = {name: trained(place, network) for name, network in PROBLEMS.items()}
     own = shards.ShardedNetwork(problem.many_heads(), place)
     found["held"] = {name: len(own.parameters[name]) for name in own.parts}
     found["best"] = trained_to_best(place)
     killed(place, Path(folder) / "parts")
-    found["resumed"] = trained(place, problem.HEADS, folder=Path(folder) / "alone")
+    found["resumed"] = trained(place, {}, folder=Path(folder) / "alone")
     torch.save(found, f"{folder}/{rank}.pt")
     dist.destroy_process_group()
 
@@ -110,7 +114,7 @@ def test_parts_learn_what_one_whole_network_learns(workers: list[dict[str, Any]]
     for own in workers:
         assert own[name]["norms"] == pytest.approx(alone["norms"], rel=ROUNDING)
         for mine, theirs in zip(alone["reports"], own[name]["reports"], strict=True):
-            for key in ("loss", *(f"loss/{head.name}" for head in PROBLEMS[name])):
+            for key in ("loss", *(f"loss/{head.name}" for head in PROBLEMS[name]["heads"])):
                 assert theirs[key] == pytest.approx(mine[key], abs=1e-4)
     same(workers[0][name]["weights"], alone["weights"])
 
@@ -137,7 +141,7 @@ def test_checkpoints_are_those_of_one_process_and_either_goes_on_from_the_others
     for place, own in whole.optimizer["state"].items():
         for key, value in own.items():
             torch.testing.assert_close(parts.optimizer["state"][place][key], value, rtol=1e-3, atol=1e-6)
-    expected = trained(WorkerPlace(), problem.HEADS)["weights"]
+    expected = trained(WorkerPlace(), {})["weights"]
     same(workers[0]["resumed"]["weights"], expected)
     resumed = fit(problem.many_heads(), problem.ManyHeads(), SETTINGS, folder=folder / "parts")
     assert resumed.resumed_from == 1
