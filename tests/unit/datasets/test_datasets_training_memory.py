@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
 import tracemalloc
 from collections import Counter
 from dataclasses import fields, replace
@@ -9,6 +12,7 @@ from itertools import islice
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from playbill.datasets import TrainingSet
 
@@ -90,3 +94,42 @@ def test_a_workers_own_memory_grows_by_a_few_bytes_a_row(training_set: TrainingS
         f"{stored / many:.0f} bytes a row on disk, {each:.1f} in memory; {low / 2**20:.1f} and {high / 2**20:.1f} MiB"
     )
     assert each < 8, "windows of members: not rows"
+
+
+UNDER_A_CEILING = """
+import json, re, resource, sys
+from pathlib import Path
+from playbill.datasets import TrainingSet
+
+def used(kind):
+    return 1024 * int(re.search(kind + r":\\s+(\\d+)", Path("/proc/self/status").read_text())[1])
+
+data, ceiling = TrainingSet.load(Path(sys.argv[1])), int(sys.argv[2])
+before, most = used("RssAnon"), 0
+limit = used("VmData") + ceiling
+resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
+tokens = 0
+for batch in data.epoch(0):
+    tokens += int(batch.history.length.sum())
+    most = max(most, used("RssAnon") - before)
+print(json.dumps({"tokens": tokens, "own": most, "mapped": used("RssFile")}))
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="limits of memory are those of Linux")
+def test_a_log_four_times_the_memory_that_there_is_is_read_to_the_end(
+    training_set: TrainingSet, tmp_path: Path
+) -> None:
+    large = times(training_set, 2 * LARGE)
+    large = replace(large, settings=replace(large.settings, batch_slots=3_200))
+    large.save(tmp_path / "set")
+    stored = sum(file.stat().st_size for file in (tmp_path / "set").glob("*.npy"))
+    command = [sys.executable, "-c", UNDER_A_CEILING, str(tmp_path / "set"), str(stored // 4)]
+    run = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stderr
+    found = json.loads(run.stdout)
+    print(
+        f"{stored / 2**20:.0f} MiB on disk; {found['own'] / 2**20:.0f} of its own, {found['mapped'] / 2**20:.0f} mapped"
+    )
+    assert found["tokens"] == large.windows.length.sum()
+    assert found["own"] < stored / 4
