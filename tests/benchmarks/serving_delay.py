@@ -64,9 +64,11 @@ ARMS = {
     help="Drawn at random where there are more.",
 )
 @click.option("--half-life", default=ARMS["set_valued"]["half_life"], show_default=True)
+@click.option("--home", type=click.Path(path_type=Path), help="Where the workspace is kept (default: thrown away).")
+@click.option("--keep", type=click.Path(path_type=Path), help="Folder of finished runs; a killed run goes on there.")
 @click.option("--plot", "picture", type=click.Path(path_type=Path), help="Draw both curves here.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object as the last line.")
-def main(name, seeds, epochs, most_requests, half_life, picture, as_json):
+def main(name, seeds, epochs, most_requests, half_life, home, keep, picture, as_json):
     """Train both ways with every seed, and measure them at every delay.
 
     Example: python tests/benchmarks/serving_delay.py --log world:300:28:41 --epochs 2 --json
@@ -76,17 +78,14 @@ def main(name, seeds, epochs, most_requests, half_life, picture, as_json):
     values = {arm: {delay: [] for delay in DELAYS} for arm in arms}
     rows = []
     with tempfile.TemporaryDirectory() as scratch:
-        log, resolved, case = opened(Path(scratch), name.split(":"), most_requests)
+        log, resolved, case = opened(home or Path(scratch), name.split(":"), most_requests)
         for seed in map(int, seeds.split(",")):
             for arm, horizon in arms.items():
-                found, row = trained(
-                    log,
-                    with_horizon(resolved, horizon),
-                    case,
-                    seed,
-                    epochs,
-                    Path(scratch),
-                )
+                path = (keep or Path(scratch)) / f"{arm}-{seed}.npz"
+                if not path.is_file():
+                    own = with_horizon(resolved, horizon)
+                    save(path, *trained(log, own, case, seed, epochs, Path(scratch)))
+                found, row = read_back(path)
                 for delay, own in found.items():
                     values[arm][delay].append(own)
                 rows.append({"arm": arm, "seed": seed} | row)
@@ -111,12 +110,29 @@ def main(name, seeds, epochs, most_requests, half_life, picture, as_json):
         print(json.dumps(result))
 
 
+def save(path, found, row):
+    """Keep what `trained` returned."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    flat = {f"{delay}/{metric}": own for delay in found for metric, own in found[delay].items()}
+    np.savez(path, row=json.dumps(row), **flat)
+
+
+def read_back(path):
+    """Return what `save` kept."""
+    found = {delay: {} for delay in DELAYS}
+    with np.load(path, allow_pickle=False) as kept:
+        for delay, metric in (name.split("/") for name in kept.files if name != "row"):
+            found[delay][metric] = kept[f"{delay}/{metric}"]
+        return found, json.loads(str(kept["row"]))
+
+
 def opened(home, kind, most_requests):
     """Return a log, the definition with one head and surface, and its held-out requests."""
     workspace = ProjectFolder(ROOT, ProjectSettings(home=str(home), workspace="bench")).workspace()
-    bring_in(workspace, kind)
-    FeatureDoor(workspace).apply()
-    build_features(workspace)
+    if not (workspace.folder / "tables").exists():
+        bring_in(workspace, kind)
+        FeatureDoor(workspace).apply()
+        build_features(workspace)
     tables, door = Tables(workspace), SomeColumns(FeatureDoor(workspace), WEEK)
     resolved = load_zoo(ROOT / "model_zoo").model("kuairand" if kind[0] == "kuairand" else "everycanvas")
     resolved = TrainOptions(protocol=PROTOCOL).applied(alone(resolved))
