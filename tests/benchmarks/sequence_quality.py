@@ -31,7 +31,7 @@ import torch
 
 from playbill.config import ProjectFolder, ProjectSettings
 from playbill.datasets import build_training_set, make_split
-from playbill.definitions.specs import ResolvedModel
+from playbill.definitions.specs import ResolvedModel, TrunkOptions
 from playbill.definitions.zoo import load_zoo
 from playbill.evaluation.baselines.popularity import build_baseline, popular
 from playbill.evaluation.baselines.sasrec import SasRec, SasRecOptions
@@ -173,7 +173,8 @@ def with_trunk(resolved, trunk):
     """Return a definition with another trunk of the same sizes; `+time` adds its bias for time."""
     kind, plus, _ = trunk.partition("+time")
     found = json.loads(resolved.to_json())
-    found["model"]["trunk"] |= {"type": kind} | ({"time_bias": True} if plus else {})
+    shared = resolved.model.trunk.model_dump(include=set(TrunkOptions.model_fields))
+    found["model"]["trunk"] = shared | {"type": kind} | ({"time_bias": True} if plus else {})
     return ResolvedModel.model_validate(found)
 
 
