@@ -348,3 +348,13 @@ def test_a_field_that_came_later_is_left_out_of_the_hash_of_what_does_not_use_it
     assert Grown().model_dump(mode="json") == {"old": 1}
     assert Grown(new="otherwise").model_dump(mode="json") == {"old": 1, "new": "otherwise"}
     assert Grown.model_validate_json(Grown().model_dump_json()) == Grown()
+
+
+def test_a_definition_says_no_more_than_it_did_when_fields_were_fewer() -> None:
+    written = ModelSpec.model_validate(model()).model_dump(mode="json", by_alias=True)
+    assert set(written["titles"]) == {"id_embedding", "metadata", "age_gate", "id_mask", "svd_start", "snapshot_hours"}
+    assert set(written["trunk"]) == {"type", "dim", "layers", "heads", "dropout", "sharing"}
+    assert set(written["history"]) == {"length", "merge"}
+    assert not {"windows", "earlier_share", "sharded"} & set(written["training"])
+    for head in written["heads"].values():
+        assert "horizon" not in head

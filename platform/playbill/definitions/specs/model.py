@@ -106,13 +106,13 @@ class TitlesSpec(Spec):
     """Mix id and metadata vector by the title's age."""
     id_mask: float = Field(default=0.1, ge=0, lt=1)
     """Share of id vectors hidden in training, so that metadata has to work."""
-    fallback: Literal["kind", "none"] = "none"
+    fallback: Literal["kind", "none"] = added_later("none")
     """What stands beside the metadata of a title whose id is hidden, or was never trained: with `kind` a learned vector
     of its kind, one for all where `kind` is not among `metadata`."""
-    negatives: Literal["all", "seen"] = "all"
+    negatives: Literal["all", "seen"] = added_later("all")
     """Titles that what was played is ranked against in training: `all`, or those `seen`, which have a play or another
     example there. Nobody could play a title that launches later, and `all` has the model learn that nobody wants it."""
-    text: Annotated[SerializeAsAny[TextOptions], BeforeValidator(read_text)] = TextOptions()
+    text: Annotated[SerializeAsAny[TextOptions], BeforeValidator(read_text)] = added_later(TextOptions())
     """How the synopsis is read."""
     svd_start: bool = True
     """Start id vectors from a factorisation of the log instead of noise."""

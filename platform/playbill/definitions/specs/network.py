@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field, SerializeAsAny
 
-from playbill.definitions.specs.base import Rate, Size, Spec, read_options
+from playbill.definitions.specs.base import Rate, Size, Spec, added_later, read_options
 from playbill.registry import Plugin, Registry
 
 
@@ -153,7 +153,7 @@ class AttentionOptions(TrunkOptions):
 class BiasedAttentionOptions(AttentionOptions):
     """Attention with a learned bias for how many events ago, and where it is wanted for how long ago."""
 
-    time_bias: bool = False
+    time_bias: bool = added_later(False)
     """Learn a bias for the longest pause since an event, by bucket of the time between neighbours."""
 
 
