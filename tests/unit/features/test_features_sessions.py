@@ -9,7 +9,8 @@ from polars.testing import assert_frame_equal
 from fixtures import plain_features as plain
 from fixtures.random_log import GENRES, MOMENT, START, TITLES, assert_same_states, by_key, plain_states, random_log
 from playbill.features.axis import Span
-from playbill.features.members import IDLE, member_session
+from playbill.features.members import member_session
+from playbill.schema import SESSION_PAUSE
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -38,7 +39,7 @@ def log_at(*moments):
 
 def test_a_session_ends_exactly_where_its_value_expires():
     # A value is stamped one microsecond after its event and kept while its age is at most the ttl.
-    last_alive = IDLE + plain.TICK
+    last_alive = SESSION_PAUSE + plain.TICK
     together = member_session(log_at(timedelta(0), last_alive), TITLES)
     assert together.get_column("log_events").to_list() == [plain.log(1), plain.log(2)]
     apart = member_session(log_at(timedelta(0), last_alive + plain.TICK), TITLES)

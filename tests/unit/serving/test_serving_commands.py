@@ -96,5 +96,5 @@ def test_the_room_imports_neither_torch_nor_the_web_stack() -> None:
 def test_the_model_that_is_meant_is_the_workspaces(own: Workspace) -> None:
     assert served_model(own) == "everycanvas"
     assert served_model(replace(own, settings=WorkspaceSettings(model="kuairand"))) == "kuairand"
-    with pytest.raises(StateError, match="serves 'nothing', the zoo has everycanvas, kuairand"):
+    with pytest.raises(StateError, match="serves 'nothing', the zoo has everycanvas, foundation, kuairand"):
         served_model(replace(own, settings=WorkspaceSettings(model="nothing")))
