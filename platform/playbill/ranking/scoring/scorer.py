@@ -5,7 +5,7 @@ Letters: N requests, T titles without the padding row, F snapshot features, S mo
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from copy import copy
 from dataclasses import replace
 from datetime import datetime
@@ -25,6 +25,7 @@ from playbill.errors import UnknownNameError
 from playbill.features import feature_of
 from playbill.models import ContextBatch, HistoryBatch, Network, TitleInputs
 from playbill.models.heads import Head, TitleVectors
+from playbill.models.scoring_batch import ScoringBatch
 from playbill.models.trunks.causal import Extends
 from playbill.ranking.blend import blended, head_losses
 from playbill.ranking.candidates import Mask
@@ -189,12 +190,7 @@ class Scorer:
             return []
         found: dict[int, PageState] = {}
         requests = as_carried(self.encoder, requests)
-        for chosen in self._batches(requests):
-            part = [requests[place] for place in chosen]
-            encoded, known = self._encode(part)
-            history, context = HistoryBatch.from_arrays(encoded.history), ContextBatch.from_arrays(encoded.context)
-            states = self._read(part, known, (history, context, self._vectors))
-            scene = self.network.scene(history, context, self._vectors, states)
+        for chosen, scene in self._scenes(requests):
             found |= dict(zip(chosen.tolist(), self._pages.read(scene), strict=True))
         return [found[place] for place in range(len(requests))]
 
@@ -207,14 +203,18 @@ class Scorer:
         """
         own, requests = self._title_head(head), as_carried(self.encoder, requests)
         found = np.empty((len(requests), self.network.config.trunk.dim), np.float32)
+        for chosen, scene in self._scenes(requests):
+            found[chosen] = own.queries(scene.state_of(own)).float().numpy()
+        return found
+
+    def _scenes(self, requests: Sequence[Request]) -> Iterator[tuple[Ints64, ScoringBatch]]:
+        """Yield requests by their places, as heads see them; a past whose state is kept is not read again."""
         for chosen in self._batches(requests):
             part = [requests[place] for place in chosen]
             encoded, known = self._encode(part)
             history, context = HistoryBatch.from_arrays(encoded.history), ContextBatch.from_arrays(encoded.context)
             states = self._read(part, known, (history, context, self._vectors))
-            scene = self.network.scene(history, context, self._vectors, states)
-            found[chosen] = own.queries(scene.state_of(own)).float().numpy()
-        return found
+            yield chosen, self.network.scene(history, context, self._vectors, states)
 
     def head_titles(self, head: str) -> tuple[Floats32, Floats32]:
         """Return [T, D] title vectors, and [T] the head's bias of each title, in the order of `title_ids`.
