@@ -83,7 +83,7 @@ def test_commands_of_the_docs_that_write_run_one_after_the_other(trained: Playbi
     monkeypatch.chdir(tmp_path)
     log = pl.read_parquet(next((project / ".playbill" / trained.workspace / "tables").rglob("by_member/*.parquet")))
     middle = log["event_at"].sort()[log.height // 2].isoformat()
-    named = {"42": str(log["member_id"][0]), "1998-03-01T00:00:00Z": middle}
+    named = {"42": str(log["member_id"][0]), "1998-03-01T00:00:00Z": middle, "foundation": "everycanvas"}
     root = ["--project", str(project), "-w", trained.workspace]
     progress = []
     for line in (line for name in WRITING for line in lines(name)):
