@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from playbill.config import Workspace
 from playbill.foundation.vectors import VectorOptions, VectorsReport, publish_vectors
 from playbill.training.options import TrainOptions
-from playbill.training.run import TrainOutcome, finished_version, train
+from playbill.training.run import TrainOutcome, train, train_once
 from playbill.training.watch import ProgressListener, Silent
 
 
@@ -51,10 +51,11 @@ def pretrain(
         ServiceError: MLflow, the feature store or the cluster cannot be reached.
     """
     watcher = watcher or Silent()
-    version = None if again else finished_version(workspace, model, options)
-    trained = None
-    if version is None:
-        trained = train(workspace, model, options, watcher)
-        version = trained.version
+    trained: TrainOutcome | None
+    if again:
+        outcome = train(workspace, model, options, watcher)
+        version, trained = outcome.version, outcome
+    else:
+        version, trained = train_once(workspace, model, options, watcher)
     report = publish_vectors(workspace, f"{model}:{version}", vectors, watcher)
     return PretrainOutcome(model, version, trained, report)

@@ -112,18 +112,19 @@ def train(
     return _TrainingRun.prepare(workspace, model, options or TrainOptions(), watcher or Silent()).execute()
 
 
-def finished_version(workspace: Workspace, model: str, options: TrainOptions | None = None) -> int | None:
-    """Return the version that a run of the same definition, data, features and options registered, if one has.
+def train_once(
+    workspace: Workspace, model: str, options: TrainOptions | None = None, watcher: ProgressListener | None = None
+) -> tuple[int, TrainOutcome | None]:
+    """Return the version of a run, trained now unless one of the same definition, data, features and options is there.
 
-    Raises:
-        DefinitionError: The zoo has mistakes.
-        StateError: Data, features or a registry is missing; the text names the command to run first.
-        ServiceError: MLflow or Feast's store cannot be reached.
+    The outcome is None for a version that was there. Raises what `train` does.
     """
-    run = _TrainingRun.prepare(workspace, model, options or TrainOptions(), Silent())
+    run = _TrainingRun.prepare(workspace, model, options or TrainOptions(), watcher or Silent())
     version = (run.folder.state() or {}).get("version")
-    known = {one.version for one in run.tracking.versions(run.resolved.model.name)}
-    return version if version in known else None
+    if version in {one.version for one in run.tracking.versions(run.resolved.model.name)}:
+        return int(version), None
+    outcome = run.execute()
+    return outcome.version, outcome
 
 
 @dataclass
