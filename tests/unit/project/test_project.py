@@ -168,9 +168,5 @@ def test_the_reference_lists_what_is_public_and_every_method() -> None:
     assert sorted(listed) == sorted(playbill.__all__)
     first = [line for line in re.findall(r"^\| (`.*?) \|", methods, re.MULTILINE)]
     named = {name.removeprefix("Project.") for line in first for name in re.findall(r"`([\w.]+)", line)}
-    public = {
-        name
-        for name, value in vars(Project).items()
-        if not name.startswith("_") and callable(getattr(value, "__func__", value))
-    }
+    public = {name for name in dir(Project) if not name.startswith("_") and callable(getattr(Project, name))}
     assert named == public

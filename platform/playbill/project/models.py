@@ -1,0 +1,168 @@
+"""Methods of a project that train models, measure them, and decide which one is served."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from playbill.config import Workspace
+from playbill.errors import ConfigError
+from playbill.project.references import definition_reference
+
+if TYPE_CHECKING:
+    from playbill.foundation import PretrainOutcome
+    from playbill.project.evaluation import EvaluationResult
+    from playbill.training.run import TrainOutcome
+    from playbill.training.watch import ProgressListener
+    from playbill.versions.promotion import Promotion
+
+
+class ModelMethods:
+    """From a definition of the zoo to a registered version, its evaluation and its promotion."""
+
+    workspace: Workspace
+
+    def train(
+        self,
+        model: str,
+        *,
+        definition: int | None = None,
+        protocol: str | None = None,
+        epochs: int | None = None,
+        seed: int | None = None,
+        workers: int | None = None,
+        gpu: bool | None = None,
+        sharded: bool | None = None,
+        progress: ProgressListener | None = None,
+    ) -> TrainOutcome:
+        """Train a model, measure it on every canvas beside the baselines, and register it in MLflow.
+
+        A run that was killed is resumed by the same call.
+
+        Args:
+            model: Of the zoo, by name.
+            definition: Version of its definition (default: the newest).
+            protocol: What is held out (default: the definition's, like the two that follow).
+            epochs: Passes over the data.
+            seed: Of weights, order and dropout.
+            workers: 0 trains in this process, N on N Ray workers (default: the project's).
+            gpu: Whether to use one (default: when there is one).
+            sharded: Whether each worker holds a part of the network instead of all (default: the project's).
+            progress: Hears of progress.
+
+        Raises:
+            DefinitionError: The zoo has mistakes.
+            ConfigError: The model is written as a registered version, the cluster's address cannot be used, or a
+                network is to be shared out among fewer than two workers.
+            StateError: Data, features or a registry is missing; the text names the command to run first.
+            DataError: The label of a head that is not optional has no positive row.
+            ServiceError: MLflow, the feature store or the cluster cannot be reached.
+        """
+        from playbill.training.options import TrainOptions
+        from playbill.training.run import train
+
+        reference = definition_reference(model, definition, "train")
+        return train(self.workspace, reference, TrainOptions(protocol, epochs, seed, workers, gpu, sharded), progress)
+
+    def pretrain(
+        self,
+        model: str = "foundation",
+        *,
+        members: int | None = None,
+        again: bool = False,
+        progress: ProgressListener | None = None,
+        **options: Any,
+    ) -> PretrainOutcome:
+        """Train a foundation model, register it, and publish its vectors; what the same run did before is not repeated.
+
+        Args:
+            model: Of the zoo, by name.
+            members: Publish vectors of so many, those active last (default: all).
+            again: Train anew, also where the same run has finished.
+            progress: Hears of progress.
+            options: `definition` to `sharded` of `train`, which raises the same.
+        """
+        from playbill.foundation import VectorOptions, pretrain
+        from playbill.training.options import TrainOptions
+
+        reference = definition_reference(model, options.pop("definition", None), "pretrain")
+        given, vectors = TrainOptions(**options), VectorOptions(members=members)
+        return pretrain(self.workspace, reference, given, vectors, progress, again=again)
+
+    def evaluate(
+        self,
+        *references: str,
+        protocol: str | None = None,
+        canvas: str | None = None,
+        row: str | None = None,
+        label: str | None = None,
+        baselines: Sequence[str] | None = None,
+        slices: Sequence[str] | None = None,
+        minimum_members: int | None = None,
+        window: str | None = None,
+        leakage_checks: bool = False,
+        log: bool = True,
+        progress: ProgressListener | None = None,
+    ) -> EvaluationResult:
+        """Measure registered versions under a named protocol, and compare them where there are several.
+
+        Args:
+            references: `model@champion`, `model:3`, or `model` for its newest version.
+            protocol: What is held out (default: what each version was trained under).
+            canvas: Canvas to ask (default: home, or the model's first one).
+            row: One row instead of the whole canvas.
+            label: What that row is judged by (default: the label of its blend's main head).
+            baselines: Registered baselines (default: the model's).
+            slices: Slices (default: the model's).
+            minimum_members: Members that a slice's group needs (default: the model's).
+            window: Of the protocol `replay`, such as `7d` (default: a day).
+            leakage_checks: Try whether anything reads the future or the targets; see `require_no_leaks` of the result.
+            log: Record the evaluation in MLflow.
+            progress: Hears of progress.
+
+        Raises:
+            UnknownNameError: No such version, protocol, canvas, baseline or slice.
+            ConfigError: No version or one twice is named, or options do not go together.
+            ComparisonError: A version was trained on what the protocol holds out, or two hold out different rows.
+            StateError: A slice asked for has too few members.
+
+        Example:
+            >>> project.evaluate("everycanvas@champion", canvas="search").to_polars()
+        """
+        from playbill.project.evaluation import EvaluationOptions, evaluate_versions
+
+        if not references:
+            raise ConfigError("name a version to evaluate, such as model@champion or model:3")
+        others, groups = (None if names is None else tuple(names) for names in (baselines, slices))
+        options = EvaluationOptions(
+            protocol, canvas, row, label, others, groups, minimum_members, window, leakage_checks, log
+        )
+        return evaluate_versions(self.workspace, references, options, progress)
+
+    def promote(self, reference: str) -> Promotion:
+        """Make a version the champion, if its gates pass.
+
+        Args:
+            reference: `model:3`, `model@challenger`, or `model` for its newest version.
+
+        Returns:
+            The version, and what was decided about it: `verdict`, `reason` and `gates`.
+
+        Raises:
+            UnknownNameError: No such model, alias or version.
+            StateError: Another controller did not decide in time.
+            ServiceError: MLflow or the database cannot be reached.
+        """
+        from playbill.versions.promotion import promote
+
+        return promote(self.workspace, reference)
+
+    def rollback(self, model: str) -> Promotion:
+        """Put the champion before the present one back. Quality gates are skipped, integrity checks are not.
+
+        Raises:
+            StateError: There is no earlier champion; and what `promote` raises.
+        """
+        from playbill.versions.promotion import rollback
+
+        return rollback(self.workspace, model)
