@@ -101,6 +101,7 @@ def _target(resolved: ResolvedModel, head: HeadSpec) -> str:
 def loop_settings(resolved: ResolvedModel) -> LoopSettings:
     """Return the settings of the training loop that a definition asks for."""
     wanted = resolved.model.training.model_dump() | {"balance": resolved.model.balance.model_dump()}
+    wanted["head_rates"] = {name: head.rate for name, head in resolved.model.heads.items() if head.rate is not None}
     return LoopSettings.model_validate({name: wanted[name] for name in LoopSettings.model_fields if name in wanted})
 
 

@@ -106,6 +106,8 @@ class LoopSettings(BaseModel):
     learning_rate: float = Field(default=2e-3, gt=0)  # peak of the one-cycle schedule
     head_rate: float = Field(default=1.0, gt=0)
     """Learning rate of the heads' own parameters, over that of what they share."""
+    head_rates: dict[str, float] = Field(default={}, exclude_if=lambda value: not value)
+    """Head -> a rate of its own, in place of `head_rate`."""
     weight_decay: float = Field(default=0.01, ge=0)
     """Of matrices of linear maps; embeddings, biases and norms never decay."""
     warm_up: float = Field(default=0.1, ge=0, lt=1)  # share of the steps in which the learning rate rises

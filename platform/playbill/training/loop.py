@@ -106,7 +106,9 @@ class _LoopRun:
         self.epochs = settings.total_epochs(self.steps)
         by_rows = self._tables_by_rows()
         own = self.held.parameters
-        self.optimizer = build_optimizer(network, settings.weight_decay, settings.head_rate, by_rows, own)
+        given = settings.head_rates  # it may name heads that the data left out
+        rates = {f"heads.{place}.": given[name] for place, name in enumerate(self.heads) if name in given}
+        self.optimizer = build_optimizer(network, settings.weight_decay, settings.head_rate, by_rows, own, rates)
         self.average = Average(own.values(), settings.ema, by_rows)
         self.step = 0
         self.reports: list[dict[str, float]] = []

@@ -79,26 +79,27 @@ def build_optimizer(
     head_rate: float = 1.0,
     by_rows: Collection[Tensor] = (),
     parts: Mapping[str, nn.Parameter] | None = None,
+    rates: Mapping[str, float] | None = None,
 ) -> Optimizer:
     """Return an optimizer. Only matrices of linear maps decay: no embedding, bias, norm or single vector does.
 
-    `head_rate` is the learning rate of the heads' own parameters over that of all others; decay (decoupled) does not
-    rise with it. Gradients of the tables `by_rows` are sparse. Frozen parameters are left out. `parts` are moved in
+    `head_rate` is the learning rate of the heads' own parameters over that of all others, `rates` have that of single
+    ones by prefix, such as `heads.3.`; decay (decoupled) does not rise with them. Gradients of the tables `by_rows` are sparse. Frozen parameters are left out. `parts` are moved in
     place of the network's parameters, by the same names.
     """
     embeddings = (nn.Embedding, nn.EmbeddingBag)
     tables = {f"{name}.weight" for name, module in network.named_modules() if isinstance(module, embeddings)}
     sparse = {id(parameter) for parameter in by_rows}
-    groups: dict[tuple[bool, bool, bool], list[nn.Parameter]] = {}
+    groups: dict[tuple[bool, bool, float, bool], list[nn.Parameter]] = {}
     for name, parameter in (dict(network.named_parameters()) if parts is None else parts).items():
         if not parameter.requires_grad:
             continue
         decays = parameter.ndim >= 2 and name not in tables
-        own = head_rate != 1.0 and name.startswith(OF_HEADS)
-        groups.setdefault((id(parameter) in sparse, own, not decays), []).append(parameter)
+        general = head_rate if name.startswith(OF_HEADS) else 1.0
+        times = next((rate for prefix, rate in (rates or {}).items() if name.startswith(prefix)), general)
+        groups.setdefault((id(parameter) in sparse, times != 1.0, times, not decays), []).append(parameter)
     made: dict[bool, list[dict[str, Any]]] = {False: [], True: []}
-    for (rows, own, free), parameters in sorted(groups.items(), key=lambda item: item[0]):
-        times = head_rate if own else 1.0
+    for (rows, _, times, free), parameters in sorted(groups.items(), key=lambda item: item[0]):
         decay = {} if rows else {"weight_decay": 0.0 if free else weight_decay / times}
         made[rows].append({"params": parameters, TIMES: times, **decay})
     dense = torch.optim.AdamW(made[False], lr=0.0, betas=BETAS, fused=True)

@@ -274,6 +274,17 @@ def test_heads_may_learn_faster_than_what_they_share() -> None:
     assert found["titles.id.weight"] == pytest.approx((0.002, 0))
 
 
+def test_one_head_may_have_a_learning_rate_of_its_own() -> None:
+    network = ring.ring_network()
+    optimizer = build_optimizer(network, 0.1, head_rate=5.0, rates={"heads.0.": 0.5})
+    set_learning_rate(optimizer, 0.002)
+    rates = {id(p): (group["lr"], group["weight_decay"]) for group in optimizer.param_groups for p in group["params"]}
+    found = {name: rates[id(parameter)] for name, parameter in network.named_parameters()}
+    assert found["heads.0.query.weight"] == pytest.approx((0.001, 0.2))
+    assert found["title_bias.weight"] == pytest.approx((0.01, 0))
+    assert found["trunk.blocks.0.up.weight"] == pytest.approx((0.002, 0.1))
+
+
 BITS = """
 import hashlib
 import numpy as np, torch

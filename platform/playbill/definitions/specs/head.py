@@ -240,6 +240,10 @@ class HeadSpec(Spec):
     zeros for `bce`."""
     weight: float = Field(default=1.0, gt=0, le=1000)
     """Multiplier on this head's loss. Weights are not normalised to sum to one; `balance` may learn others beside."""
+    rate: float | None = added_later(None, gt=0, le=100)
+    """Learning rate of what this head has of its own, over that of what heads share; absent is the model's
+    `training.head_rate`. A head with few rows among heads with many takes as many steps as they do: less keeps it from
+    learning its rows by heart."""
     level: bool | None = None
     """Give scores a term of the member's state alone, the same for every title: how likely they are to do it at all.
     Absent is yes, unless titles compete."""
