@@ -100,7 +100,9 @@ def test_a_dataset_source_says_when_the_tables_have_moved_on(workspace: Workspac
         PlaybillDatasetSource.from_json(text).load()
 
 
-def test_pages_say_what_a_version_is_worth_first(workspace: Workspace, version: ModelVersion) -> None:
+def test_pages_say_what_a_version_is_worth_first(
+    workspace: Workspace, client: Any, version: ModelVersion
+) -> None:
     from playbill.versions.tracking import Tracking
 
     tracking = Tracking(workspace)
@@ -112,6 +114,8 @@ def test_pages_say_what_a_version_is_worth_first(workspace: Workspace, version: 
     assert paragraphs[2].startswith(f"Data: workspace {workspace.name}, snapshot ")
     assert "Left out, as the log has nothing to learn it from: heads " in version.description
     assert f"/runs/{version.run_id}/artifacts/evaluation/report.html)" in version.description
+    kept = [file.path for file in client.list_artifacts(version.run_id, "card")]
+    assert kept == ["card/card.md"]
     page = tracking.description("everycanvas")
     assert page.startswith("Version 1 is champion since ")
     assert rows[2] in page

@@ -27,6 +27,8 @@ from playbill.versions.promotion.descriptions import CanvasQuality
 from playbill.versions.tracking import Lineage, RunHandle
 from playbill.versions.tracking.numbers import MEMBER, REQUEST
 
+PICTURES = (".svg", ".png")
+
 
 def run_params(resolved: ResolvedModel, settings: LoopSettings, workers: int) -> dict[str, Any]:
     """Return the parameters of a run; nested names become dotted in MLflow."""
@@ -83,6 +85,14 @@ def left_out_words(resolved: ResolvedModel) -> str:
 def log_lineage(run: RunHandle, lineage: Lineage) -> None:
     """Store what a version was made from as a table; its tags hold the short part."""
     run.log_table(pl.DataFrame(lineage.rows()), "lineage")
+
+
+def log_card(run: RunHandle, folder: Path) -> None:
+    """Store a model's card and the pictures beside its definition under `card/`; a model without a card has none."""
+    card = folder / "card.md"
+    if card.is_file():
+        for file in (card, *sorted(path for path in folder.iterdir() if path.suffix in PICTURES)):
+            run.log_artifact(file, "card")
 
 
 def learnt_labels(resolved: ResolvedModel) -> dict[str, int]:

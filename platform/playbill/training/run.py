@@ -42,6 +42,7 @@ from playbill.training.recording import (
     about_version,
     examples_summary,
     learnt_labels,
+    log_card,
     log_evaluation,
     log_examples,
     log_features,
@@ -234,6 +235,7 @@ class _TrainingRun:
             log_lineage(run, lineage)
             self.tracking.log_tables(run, self.tables)
             log_examples(run, data)
+            log_card(run, self.workspace.project.model_zoo / "models" / model)
             if self.resolved.notes:
                 run.log_text("\n".join(self.resolved.notes), "notes.txt")
             result = self._fit(data, start, run)
