@@ -100,9 +100,7 @@ def test_a_dataset_source_says_when_the_tables_have_moved_on(workspace: Workspac
         PlaybillDatasetSource.from_json(text).load()
 
 
-def test_pages_say_what_a_version_is_worth_first(
-    workspace: Workspace, client: Any, version: ModelVersion
-) -> None:
+def test_pages_say_what_a_version_is_worth_first(workspace: Workspace, client: Any, version: ModelVersion) -> None:
     from playbill.versions.tracking import Tracking
 
     tracking = Tracking(workspace)
