@@ -84,8 +84,8 @@ def build_optimizer(
     """Return an optimizer. Only matrices of linear maps decay: no embedding, bias, norm or single vector does.
 
     `head_rate` is the learning rate of the heads' own parameters over that of all others, `rates` have that of single
-    ones by prefix, such as `heads.3.`; decay (decoupled) does not rise with them. Gradients of the tables `by_rows` are sparse. Frozen parameters are left out. `parts` are moved in
-    place of the network's parameters, by the same names.
+    ones by prefix, such as `heads.3.`; decay (decoupled) does not rise with them. Gradients of the tables `by_rows` are
+    sparse. Frozen parameters are left out. `parts` are moved in place of the network's parameters, by the same names.
     """
     embeddings = (nn.Embedding, nn.EmbeddingBag)
     tables = {f"{name}.weight" for name, module in network.named_modules() if isinstance(module, embeddings)}
