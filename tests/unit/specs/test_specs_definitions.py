@@ -14,7 +14,6 @@ from playbill.definitions.specs import (
     TRUNKS,
     CanvasSpec,
     Duration,
-    EnsembleSpec,
     LabelSpec,
     ModelSpec,
     Percent,
@@ -263,14 +262,6 @@ def test_a_start_has_one_spelling_so_that_one_thing_has_one_hash() -> None:
     for wrong in ("Foundation", "foundation@", "foundation:0", {"model": "foundation", "trunk": "cold"}, 3):
         with pytest.raises(ValidationError):
             ModelSpec.model_validate(model(init_from=wrong))
-
-
-def test_an_ensembles_guard_names_a_member() -> None:
-    members = {"global": "everycanvas@champion", "tuned": "everycanvas:2"}
-    right = {"name": "both", "version": 1, "members": members, "gate": ["country"]}
-    assert EnsembleSpec.model_validate(right | {"guard": {"slice": "country", "worst": "-1%"}}).guard is not None
-    with pytest.raises(ValidationError, match="no member"):
-        EnsembleSpec.model_validate(right | {"guard": {"slice": "country", "worst": "-1%", "against": "globl"}})
 
 
 def resolved(order: int = 1) -> ResolvedModel:

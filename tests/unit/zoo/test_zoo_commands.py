@@ -111,7 +111,7 @@ def test_schema_writes_one_file_per_kind_and_an_umbrella(tmp_path: Path) -> None
     result = playbill("schema", tmp_path / "schemas", "--json")
     assert result.exit_code == 0
     files = last_object(result)["files"]
-    assert len(files) == 6  # type: ignore[arg-type]
+    assert len(files) == 7  # type: ignore[arg-type]
     model = json.loads((tmp_path / "schemas" / "model.schema.json").read_text())
     assert model["properties"]["features"]["description"].startswith("Feast FeatureService")
     assert model["additionalProperties"] is False

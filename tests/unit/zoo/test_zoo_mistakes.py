@@ -230,3 +230,46 @@ def test_problems_are_sorted_and_readable_by_scripts(zoo_folder: Path, edit: Edi
     assert (first["file"], first["line"], first["column"]) == ("model_zoo/labels/up.yaml", 4, 16)
     assert second["path"] == "heads.up.loss"
     assert second["hint"] == "Did you mean 'bce'?"
+
+
+ENSEMBLE = """kind: Ensemble
+name: both
+version: 1
+members:
+  global: every@champion
+  taste: {model: taste@champion, canvas: home}
+  trending: {term: popular_7d}
+gate: [country]
+guard: {slice: country, worst: -2%}
+"""
+TASTE = "kind: Model\nname: taste\nversion: 1\nfeatures: every_v1\ncanvases: [home]\n"
+TASTE += "heads: {play: {label: play, loss: softmax}, up: {label: up, loss: bce}}\n"
+
+
+def test_all_mistakes_between_an_ensemble_and_its_members_are_named(
+    write: Write, edit: Edit, mistakes: Mistakes
+) -> None:
+    edit("models/every.yaml", "{label: play, loss: softmax}", "{label: play, loss: softmax, terms: [popular_7d]}")
+    write("models/taste.yaml", TASTE)
+    write("ensembles/both.yaml", ENSEMBLE)
+    assert mistakes() == []
+    wrong = ENSEMBLE.replace("{model: taste@champion, canvas: home}", "taste:7")
+    wrong = wrong.replace("popular_7d", "ease").replace("slice: country", "slice: title_age")
+    write(
+        "ensembles/both.yaml",
+        wrong.replace("gate: [", "gates:\n- {metric: ndcg@10, canvas: hom, tolerance: 0%}\ngate: ["),
+    )
+    edit("models/every.yaml", "features: every_v1", "features: every_v1\nevaluate: {slices: [country]}")
+    found = mistakes()
+    assert [line.split(": ", 1)[1].split(". ")[0] for line in found] == [
+        "members.taste: model 'taste' lacks canvas search",
+        "members.trending.term: no head of 'every' has the term 'ease'",
+        "gates.0.canvas: 'hom' is not measured",
+        "guard.slice: 'title_age' is not measured, so nothing could hold the guard",
+    ]
+    assert "Name one that it is asked on instead: {model: taste:7, canvas: home}." in found[0]
+    assert "Terms: popular_7d." in found[1]
+    write("ensembles/both.yaml", ENSEMBLE.replace("canvas: home}", "canvas: hom}").replace("every@", "evry@"))
+    assert "unknown model 'evry'. Did you mean 'every'?" in mistakes()[0]
+    write("ensembles/both.yaml", ENSEMBLE.replace("canvas: home}", "canvas: hom}"))
+    assert "model 'taste' has no canvas 'hom'. Did you mean 'home'?" in mistakes()[0]

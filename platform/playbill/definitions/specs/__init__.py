@@ -6,13 +6,12 @@ from playbill.definitions.specs.base import Definition, Duration, Percent, Spec,
 from playbill.definitions.specs.candidates import CandidatesSpec, PercentileRange
 from playbill.definitions.specs.canvas import FALLBACKS, CanvasSpec
 from playbill.definitions.specs.context import CONTEXTS, ContextColumn, ContextsSpec
+from playbill.definitions.specs.ensemble import EnsembleSpec, GuardSpec, MemberSpec
 from playbill.definitions.specs.head import LOSSES, HeadSpec
 from playbill.definitions.specs.label import EXTRACTORS, EventRule, ExtractorPlugin, LabelSpec, NegativesSpec
 from playbill.definitions.specs.measures import BASELINES, EvaluateSpec, GateSpec
 from playbill.definitions.specs.model import (
     AdaptationSpec,
-    EnsembleSpec,
-    GuardSpec,
     HistorySpec,
     ModelSpec,
     SamplingSpec,
@@ -37,8 +36,6 @@ KINDS: dict[str, type[Definition]] = {
     "Ensemble": EnsembleSpec,
 }
 """Every kind of definition, in the order in which they build on one another."""
-FINISHED_KINDS = tuple(kind for kind in KINDS if kind != "Ensemble")
-"""Those that something acts on; schemas and the reference have no others."""
 
 __all__ = [
     "BALANCERS",
@@ -46,7 +43,6 @@ __all__ = [
     "CONTEXTS",
     "EXTRACTORS",
     "FALLBACKS",
-    "FINISHED_KINDS",
     "KINDS",
     "LOSSES",
     "SHARINGS",
@@ -68,6 +64,7 @@ __all__ = [
     "HeadSpec",
     "HistorySpec",
     "LabelSpec",
+    "MemberSpec",
     "ModelSpec",
     "NegativesSpec",
     "Percent",

@@ -1,7 +1,4 @@
-"""Models: one network for many canvases, how it is trained, measured and promoted.
-
-Ensembles: several models and a gate that learns which to trust where.
-"""
+"""Models: one network for many canvases, how it is trained, measured and promoted."""
 
 from __future__ import annotations
 
@@ -29,7 +26,6 @@ from playbill.definitions.specs.base import (
     Definition,
     ModelReference,
     Name,
-    Percent,
     Rate,
     Reference,
     Size,
@@ -41,7 +37,6 @@ from playbill.definitions.specs.context import ContextsSpec
 from playbill.definitions.specs.head import HeadSpec
 from playbill.definitions.specs.measures import EvaluateSpec, GateSpec
 from playbill.definitions.specs.network import Balance, BalanceOptions, GatedTransformerOptions, Trunk
-from playbill.errors import did_you_mean
 from playbill.registry import Plugin, Registry
 
 MetadataField = Literal["genres", "kind", "original_language", "release_year", "name", "synopsis"]
@@ -281,33 +276,3 @@ class ModelSpec(Definition):
             for path, wished in wishes
             if wished
         )
-
-
-class GuardSpec(Spec):
-    """What the ensemble must never do worse than one of its members."""
-
-    slice: Literal["country", "tenure", "title_age"]
-    """Hold it in every group of this slice."""
-    against: Name = "global"
-    """The member it is compared with."""
-    worst: Percent
-    """Relative change allowed in the worst group."""
-
-
-class EnsembleSpec(Definition):
-    """An ensemble: member models by role, the context its gate reads, and its guard."""
-
-    kind: Literal["Ensemble"] = "Ensemble"
-    members: dict[Name, ModelReference] = Field(min_length=2)
-    """Role -> model, such as `global: everycanvas@champion`."""
-    gate: tuple[Literal["country", "tenure", "title_age"], ...] = Field(min_length=1)
-    """Context the gate reads to weigh the members."""
-    guard: GuardSpec | None = None
-    """Limit on the harm to any group."""
-
-    @model_validator(mode="after")
-    def _guard_names_a_member(self) -> Self:
-        if self.guard is not None and self.guard.against not in self.members:
-            hint = did_you_mean(self.guard.against, self.members)
-            raise ValueError(f"guard.against '{self.guard.against}' is no member. {hint}".rstrip())
-        return self

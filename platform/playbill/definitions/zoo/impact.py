@@ -258,9 +258,9 @@ def _add(graph: Graph, zoo: Zoo, node: ImpactNode, checked: Checked) -> None:
             _add_row(graph, zoo, node, row)
         case ModelSpec() as model:
             _add_model(graph, zoo, node, model)
-        case EnsembleSpec(members=members):
-            for role, member in members.items():
-                graph.depends(node, _node(zoo, "Model", member.partition("@")[0]), f"has it as '{role}'")
+        case EnsembleSpec(models=models):
+            for role, member in models.items():
+                graph.depends(node, _node(zoo, "Model", str(member.name)), f"has it as '{role}'")
         case LabelSpec():
             pass
 

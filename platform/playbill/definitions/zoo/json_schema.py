@@ -19,7 +19,6 @@ from playbill.definitions.specs import (
     CONTEXTS,
     EXTRACTORS,
     FALLBACKS,
-    FINISHED_KINDS,
     KINDS,
     LOSSES,
     SHARINGS,
@@ -105,23 +104,21 @@ def _offer_names(properties: dict[str, Any]) -> None:
 
 def umbrella_schema() -> dict[str, Any]:
     """Return the schema of any definition: its `kind` picks the schema that counts."""
-    branches = [
-        {"if": {"properties": {"kind": {"const": kind}}}, "then": {"$ref": file_name(kind)}} for kind in FINISHED_KINDS
-    ]
+    branches = [{"if": {"properties": {"kind": {"const": kind}}}, "then": {"$ref": file_name(kind)}} for kind in KINDS]
     return {
         "$schema": DRAFT,
         "$id": UMBRELLA,
         "title": "Playbill definition",
         "type": "object",
         "required": ["kind", "name", "version"],
-        "properties": {"kind": {"enum": list(FINISHED_KINDS), "description": "What this file defines."}},
+        "properties": {"kind": {"enum": list(KINDS), "description": "What this file defines."}},
         "allOf": branches,
     }
 
 
 def write_schemas(folder: Path) -> list[Path]:
     """Write one schema per kind and the umbrella over them, and return the files."""
-    schemas = {file_name(kind): kind_schema(kind) for kind in FINISHED_KINDS} | {UMBRELLA: umbrella_schema()}
+    schemas = {file_name(kind): kind_schema(kind) for kind in KINDS} | {UMBRELLA: umbrella_schema()}
     for name, schema in schemas.items():
         text = json.dumps(schema, indent=2, ensure_ascii=False) + "\n"
         write_text(folder / name, text, "the schema")
@@ -150,12 +147,12 @@ def replace_reference(text: str) -> str:
 
 def render_reference() -> str:
     """Return the Markdown of every kind and key, registered name and column."""
-    parts = [*_common(), *(part for kind in FINISHED_KINDS for part in _kind(kind))]
+    parts = [*_common(), *(part for kind in KINDS for part in _kind(kind))]
     return "\n".join([*parts, *_names(), *_columns()])
 
 
 def _common() -> Iterator[str]:
-    kinds = ", ".join(f"`{kind}`" for kind in FINISHED_KINDS)
+    kinds = ", ".join(f"`{kind}`" for kind in KINDS)
     yield from ("### Every file", "", *_HEADER, f"| `kind` | required | What the file defines. One of {kinds}. |")
     for name in _COMMON:
         field = Definition.model_fields[name]

@@ -1,4 +1,7 @@
-"""Mistakes that show only across files: pages and rows, rewards and labels, a canvas of rows and the page it ranks."""
+"""Mistakes that show only across files.
+
+Pages and rows, rewards and labels, a canvas of rows and the page it ranks, an ensemble and its members.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,17 @@ from collections.abc import Iterator
 from datetime import timedelta
 from typing import cast
 
-from playbill.definitions.specs import CanvasSpec, HeadSpec, LabelSpec, ModelSpec, RewardSpec, RowSpec, split_reference
+from playbill.definitions.specs import (
+    CanvasSpec,
+    EnsembleSpec,
+    HeadSpec,
+    LabelSpec,
+    MemberSpec,
+    ModelSpec,
+    RewardSpec,
+    RowSpec,
+    split_reference,
+)
 from playbill.definitions.specs.base import format_duration
 from playbill.definitions.specs.canvas import OF_THE_PAGE, PageSpec
 from playbill.definitions.specs.resolved import attribution, matures_after
@@ -259,3 +272,68 @@ def check_ranked_rows(
         split_reference(cast(RowSpec, row.spec).canvas)[0] == canvas.requested_as for row in rows
     ):
         yield problem(place, _RANKED, f"model '{model.name}' has no rows on canvas '{canvas.rows_of}'")
+
+
+def check_ensemble(index: DefinitionIndex, checked: Checked, ensemble: EnsembleSpec) -> Iterator[Problem]:
+    """Check that members serve what is asked of them, and that the base's heads have the terms among the members.
+
+    Models are read as they are written now; a registered version is checked again when the ensemble is trained.
+    """
+    if not checked.knows("members", "base"):
+        return
+    base = _member_model(index, ensemble.members[ensemble.base])
+    if base is None:
+        return
+    own = [split_reference(reference)[0] for reference in base.canvases]
+    for role, member in ensemble.models.items():
+        model = _member_model(index, member)
+        if model is not None and role != ensemble.base:
+            yield from _check_member(checked, role, member, model, own)
+    kept = {term for head in base.heads.values() for term in head.terms}
+    for role, member in ensemble.terms.items():
+        if member.term in ensemble.history_terms and member.term not in kept:
+            path: Path = ("members", role, "term")
+            what = f"no head of '{base.name}' has the term '{member.term}'"
+            yield problem(place_of(checked, path), path, what, f"Terms: {', '.join(sorted(kept)) or 'none'}.")
+    yield from _check_ensemble_gates(checked, ensemble, base, own)
+
+
+def _member_model(index: DefinitionIndex, member: MemberSpec) -> ModelSpec | None:
+    found = None if member.name is None else index.find("Model", member.name)
+    return None if found is None or not found.knows("canvases", "heads") else cast(ModelSpec, found.spec)
+
+
+def _check_member(
+    checked: Checked, role: str, member: MemberSpec, model: ModelSpec, wanted: list[str]
+) -> Iterator[Problem]:
+    canvases = [split_reference(reference)[0] for reference in model.canvases]
+    if member.canvas is not None:
+        if member.canvas not in canvases:
+            path: Path = ("members", role, "canvas")
+            hint = did_you_mean(member.canvas, canvases, f"Canvases: {', '.join(canvases)}.")
+            yield problem(place_of(checked, path), path, f"model '{model.name}' has no canvas '{member.canvas}'", hint)
+    elif lacking := [canvas for canvas in wanted if canvas not in canvases]:
+        path = ("members", role)
+        what = f"model '{model.name}' lacks canvas {', '.join(lacking)}"
+        hint = f"Name one that it is asked on instead: {{model: {member.model}, canvas: {canvases[0]}}}."
+        yield problem(place_of(checked, path), path, what, hint)
+
+
+def _check_ensemble_gates(
+    checked: Checked, ensemble: EnsembleSpec, base: ModelSpec, canvases: list[str]
+) -> Iterator[Problem]:
+    for place, gate in enumerate(ensemble.gates):
+        for key, value, allowed in (
+            ("canvas", gate.canvas, ["all", *canvases]),
+            ("slice", gate.slice, [None, *base.evaluate.slices]),
+        ):
+            if value not in allowed:
+                path: Path = ("gates", place, key)
+                shown = [item for item in allowed if item]
+                hint = did_you_mean(str(value), shown, f"Known: {', '.join(shown)}.")
+                yield problem(place_of(checked, path), path, f"'{value}' is not measured", hint)
+    if ensemble.guard is not None and ensemble.guard.slice not in base.evaluate.slices:
+        path = ("guard", "slice")
+        what = f"'{ensemble.guard.slice}' is not measured, so nothing could hold the guard"
+        hint = f"Slices of '{base.name}': {', '.join(base.evaluate.slices) or 'none'}."
+        yield problem(place_of(checked, path), path, what, hint)

@@ -19,6 +19,7 @@ from playbill.definitions.specs.canvas import TERMS
 from playbill.definitions.specs.measures import BESIDE, LOGGED, PLAYED
 from playbill.definitions.zoo.feature_repo import FeatureNames
 from playbill.definitions.zoo.kind_checks import (
+    check_ensemble,
     check_levels,
     check_page,
     check_ranked_rows,
@@ -60,6 +61,8 @@ def _check(index: DefinitionIndex, checked: Checked, features: FeatureNames | No
             yield from _check_model(index, checked, checked.spec, features)
         case RewardSpec():
             yield from check_reward(index, checked, checked.spec)
+        case EnsembleSpec():
+            yield from check_ensemble(index, checked, checked.spec)
 
 
 def notes(index: DefinitionIndex) -> Iterator[Problem]:
@@ -119,8 +122,9 @@ def references(checked: Checked) -> Iterator[tuple[str, str, Path, bool]]:
         case ModelSpec() as model:
             yield from _model_references(model)
         case EnsembleSpec() as ensemble:
-            for role, member in ensemble.members.items():
-                yield "Model", member.partition("@")[0], ("members", role), False
+            for role, member in ensemble.models.items():
+                # A number is that of a registered version, as everywhere where a model is a trained one.
+                yield "Model", str(member.name), ("members", role), False
 
 
 def _model_references(model: ModelSpec) -> Iterator[tuple[str, str, Path, bool]]:
