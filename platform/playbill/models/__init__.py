@@ -5,6 +5,7 @@ It knows nothing of tables, polars, Feast, Ray or MLflow: it reads the dataclass
 
 from playbill.models.batch import ContextBatch, HistoryBatch, NegativeBatch, TargetBatch, TitleInputs
 from playbill.models.config import (
+    AdaptationConfig,
     ContextConfig,
     EventConfig,
     HeadConfig,
@@ -18,6 +19,7 @@ from playbill.models.heads import TitleVectors
 from playbill.models.network import Network
 
 __all__ = [
+    "AdaptationConfig",
     "ContextBatch",
     "ContextConfig",
     "EventConfig",

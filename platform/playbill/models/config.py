@@ -177,6 +177,14 @@ class HistoryTermsConfig(NetworkPart):
     popularity: NonNegativeInt | None = None  # place of the week's plays among the snapshot's features
 
 
+class AdaptationConfig(NetworkPart):
+    """How the network bends to a request's country: see `models.adaptation`."""
+
+    type: Literal["id", "gate", "low_rank"]
+    rank: PositiveInt = 4  # of a country's weights, for `low_rank` (axis R)
+    width: PositiveInt = 32  # hidden units of gates and width of the vectors that drive them, for `gate` (axis W)
+
+
 class NetworkConfig(NetworkPart):
     """A whole network."""
 
@@ -192,6 +200,8 @@ class NetworkConfig(NetworkPart):
     """None in training, which does not read them, and where no head has any."""
     frozen: bool = added_later(False)
     """Title tower, event tokens and trunk are those of another version: training leaves them as they are."""
+    adaptation: AdaptationConfig | None = added_later(None)
+    """None where nothing but the context's own field reads the country."""
 
     @model_validator(mode="after")
     def _heads_have_own_names(self) -> NetworkConfig:

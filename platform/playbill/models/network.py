@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from playbill.definitions.specs.network import SHARINGS, TRUNKS, read_sharing
+from playbill.models.adaptation import build_adaptation
 from playbill.models.batch import ContextBatch, HistoryBatch, TargetBatch, TitleInputs, pad_rows
 from playbill.models.batch_titles import Batch, renumbered, some_prepared, some_titles, titles_of
 from playbill.models.companions import Companions
@@ -65,6 +66,7 @@ class Network(nn.Module):
         self.heads = nn.ModuleList(
             KINDS[head.target].module(config, position) for position, head in enumerate(config.heads)
         )
+        self.adaptation = build_adaptation(config)
         terms = config.history_terms
         size = (config.titles.titles, config.events.canvases)
         self.history_terms = None if terms is None else HistoryTerms(terms, *size)
@@ -296,10 +298,17 @@ class Network(nn.Module):
         return torch.autocast(device.type, torch.bfloat16, enabled=self.low_precision)
 
     def _in_context(
-        self, states_ND: Tensor, context: ContextBatch, source_ND: Tensor, queries: Queries | None
-    ) -> Tensor:
-        crossed: Tensor = self.crossing(states_ND, self.context(context, source_ND, queries))
-        return crossed + self.context.pull * source_ND.to(crossed.dtype)
+        self, states_ND: Tensor, context: ContextBatch, vectors: TitleVectors, queries: Queries | None
+    ) -> tuple[Tensor, Tensor | None]:
+        """Return states in their context [N, D], and as each head sees them [K, N, D] where heads differ in it."""
+        source_ND = self.context.source(context, vectors.vectors)
+        context_ND = self.context(context, source_ND, queries)
+        crossed = self.crossing(states_ND, context_ND)
+        state_ND: Tensor = crossed + self.context.pull * source_ND.to(crossed.dtype)
+        if self.adaptation is None:
+            return state_ND, self.sharing(state_ND)
+        state_ND = self.adaptation.state(state_ND, context.country, context_ND)
+        return state_ND, self.adaptation.heads(self.sharing(state_ND), state_ND, context.country, context_ND)
 
     def _page_rows(self, targets: TargetBatch) -> Tensor | None:
         """Return the requests that train heads about rows and pages; None where none says its row."""
@@ -316,10 +325,10 @@ class Network(nn.Module):
         unsaid = torch.zeros_like(requested.row)
         requested = replace(requested, row=unsaid, row_position=unsaid)
         queries = self.context.queries(requested, self.grams, vectors.prepared.names)
-        state = self._in_context(states_ND[rows_p], requested, self.context.source(requested, vectors.vectors), queries)
+        state, own = self._in_context(states_ND[rows_p], requested, vectors, queries)
         place = torch.zeros_like(context.state)
         place[rows_p] = torch.arange(rows_p.shape[0], device=place.device)
-        return PageStates(state, self.sharing(state), place)
+        return PageStates(state, own, place)
 
     def title_heads(self) -> dict[str, Head]:
         """Return the heads that score titles by name, in their order."""
@@ -342,11 +351,10 @@ class Network(nn.Module):
         if states_ND is None:
             states_ND = self.states(history, vectors).flatten(0, 1)[context.state]
         queries = self.context.queries(context, self.grams, vectors.prepared.names)
-        source_ND = self.context.source(context, vectors.vectors)
-        state_ND = self._in_context(states_ND, context, source_ND, queries)
+        state_ND, own_KND = self._in_context(states_ND, context, vectors, queries)
         return ScoringBatch(
             state=state_ND,
-            own=self.sharing(state_ND),
+            own=own_KND,
             page=None if page_rows is None else self._page_states(states_ND, context, vectors, page_rows),
             embed=None if self.rows is None else RowReader(self.rows, vectors.vectors, self.grams),
             queries=queries,

@@ -18,12 +18,13 @@ import torch
 from playbill.arrays import Bools, Floats64, Indices
 from playbill.datasets import Encoder, TrainingSet
 from playbill.datasets.encoding.row_entries import row_config
-from playbill.definitions.specs import ResolvedModel
+from playbill.definitions.specs import AdaptationSpec, ResolvedModel
 from playbill.definitions.specs.canvas import LIKENESS_TERMS
 from playbill.definitions.specs.head import AUXILIARY_TARGETS, GbceOptions, HeadSpec, loss_options, loss_plugin
 from playbill.definitions.specs.model import TEXT_ENCODERS
 from playbill.errors import ConfigError, StateError
 from playbill.models import (
+    AdaptationConfig,
     ContextConfig,
     EventConfig,
     HeadConfig,
@@ -89,7 +90,15 @@ def network_config(resolved: ResolvedModel, encoder: Encoder) -> NetworkConfig:
         rows=None if (rows := row_config(encoder.state)) is None else RowConfig.model_validate(rows),
         heads=heads,
         frozen=model.init_from is not None and model.init_from.trunk == "frozen",
+        adaptation=adaptation_config(model.adaptation),
     )
+
+
+def adaptation_config(spec: AdaptationSpec) -> AdaptationConfig | None:
+    """Return how a network bends to countries, None where its definition does not want it."""
+    if spec.country == "none":
+        return None
+    return AdaptationConfig(type=spec.country, rank=spec.rank, width=spec.width)
 
 
 def _target(resolved: ResolvedModel, head: HeadSpec) -> str:

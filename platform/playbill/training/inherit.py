@@ -241,6 +241,7 @@ def axes_of(config: NetworkConfig, state: EncoderState, titles: Sequence[str], y
     for name, features in normalised.items():
         found |= dict.fromkeys((f"{name}.mean", f"{name}.scale"), ([("value", feature) for feature in features],))
     found |= {name: (_field_labels(fields), None) for name, fields in zip(FIELDS, _fields(state, years), strict=True)}
+    found |= _adaptation_axes(config, heads, _labels("country", state.countries))
     attributes = {"genres": _labels("genre", state.genres), "kind": _labels("kind", state.kinds)}
     for name, head in zip(heads, config.heads, strict=True):
         if head.target in attributes:
@@ -250,6 +251,21 @@ def axes_of(config: NetworkConfig, state: EncoderState, titles: Sequence[str], y
         found[f"heads.{name}.snapshot_canvas.weight"] = (canvas, snapshot)
         found[f"heads.{name}.bias.weight"] = (row_names, None)
     return found
+
+
+def _adaptation_axes(config: NetworkConfig, heads: Sequence[str], country: list[Label]) -> dict[str, Axes]:
+    """Return the labels of what bends a network to countries; a country that the parent lacks begins neutral."""
+    unit = [("unit", f"{name} {place}") for name in heads for place in range(config.trunk.dim)]
+    known = country[1:] or None
+    return {
+        "adaptation.vectors": (known, [("head", name) for name in heads], None),
+        "adaptation.country.weight": (country, None),
+        "adaptation.own.down.weight": (unit, None),
+        "adaptation.own.down.bias": (unit,),
+        "adaptation.down": (known, None, None),
+        "adaptation.up": (known, None, None),
+        "adaptation.shift": (known, None),
+    }
 
 
 def _fields(state: EncoderState, years: Sequence[str]) -> tuple[dict[str, Sequence[str]], ...]:

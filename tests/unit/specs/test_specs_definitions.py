@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import timedelta
 from typing import Any
 
@@ -235,6 +236,7 @@ def test_keys_that_have_no_effect_yet_are_named() -> None:
     spec = ModelSpec.model_validate(
         model(
             adaptation={"country": "gate"},
+            promote="auto",
             init_from="foundation@champion",
             sampling={"strata": ["country", "tenure"], "floor": 0.02},
             heads={
@@ -244,8 +246,31 @@ def test_keys_that_have_no_effect_yet_are_named() -> None:
         )
     )
     paths = [path for path, _ in spec.unavailable()]
-    assert paths == ["adaptation.country"]
+    assert paths == ["promote"]
     assert ModelSpec.model_validate(model()).unavailable() == ()
+
+
+def test_how_a_network_bends_to_countries_is_in_a_hash_only_where_it_does() -> None:
+    plain = json.loads(ModelSpec.model_validate(model()).model_dump_json())
+    assert plain["adaptation"] == {"country": "none"}
+    assert "without" not in plain["contexts"]
+    wide = ModelSpec.model_validate(model(adaptation={"country": "low_rank", "rank": 8}))
+    assert json.loads(wide.model_dump_json())["adaptation"] == {"country": "low_rank", "rank": 8}
+
+
+@pytest.mark.parametrize(
+    ("wrong", "text"),
+    [
+        ({"adaptation": {"country": "gates"}}, "gate"),
+        ({"adaptation": {"country": "gate", "rank": 8}}, "'rank' is of 'country: low_rank'"),
+        ({"adaptation": {"country": "low_rank", "width": 8}}, "'width' is of 'country: gate'"),
+        ({"adaptation": {"country": "id"}, "contexts": {"without": ["country"]}}, "'contexts.without' withholds"),
+        ({"contexts": {"without": ["member"]}}, "country"),
+    ],
+)
+def test_mistakes_in_adaptation_are_named(wrong: dict[str, Any], text: str) -> None:
+    with pytest.raises(ValidationError, match=text):
+        ModelSpec.model_validate(model(**wrong))
 
 
 def test_a_start_has_one_spelling_so_that_one_thing_has_one_hash() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +13,14 @@ import pytest
 from fixtures import context_service as service
 from fixtures import shown_service
 from playbill.datasets import Request
+from playbill.models import Network
 from playbill.ranking.scoring.bundle import read_bundle
 from playbill.ranking.scoring.scorer import Scorer
 from playbill.training.build import build_network
 from playbill_lab.bridge.simulated_log import trained_on
 
 SWITCHES = ("task", "imputation", "crossing", "title_crossing")
+CANVASES = {name: service.CANVASES[name] for name in ("home", "lobby")}
 TWINS = {
     "home": service.CANVASES["home"],
     "search": service.CANVASES["search"],
@@ -108,6 +111,48 @@ def test_switches_act_in_scoring_and_are_remembered(folders: dict[str, Path]) ->
     assert not any(name.startswith("crossing") for name in gates)
     weights = scorer(folders[""]).network.context.query.weight
     assert weights.abs().max() > 0, "queries are learnt from"
+
+
+ADAPTATIONS = ("id", "gate", "low_rank")
+
+
+@pytest.fixture(scope="module")
+def bent(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Bundles by how they bend to countries, and one from which the country is withheld."""
+    found = {}
+    for name in (*ADAPTATIONS, "withheld"):
+        given = {"contexts": {"without": ["country"]}} if name == "withheld" else {"adaptation": {"country": name}}
+        resolved = service.model(CANVASES, training=TRAINING, **given)
+        found[name] = tmp_path_factory.mktemp("bent") / name
+        trained_on(service.training_set(resolved, log()), resolved, found[name])
+    return found
+
+
+@pytest.mark.parametrize("name", ADAPTATIONS)
+def test_an_adapted_network_is_trained_stored_and_scores_by_country(bent: dict[str, Path], name: str) -> None:
+    opened = scorer(bent[name])
+    assert opened.bundle.config.adaptation is not None
+    assert opened.bundle.config.adaptation.type == name
+    weights = opened.network.adaptation.state_dict()
+    requested = [replace(request("home"), country=country) for country in ("US", "FR", "NO", None)]
+    french, unknown, nowhere = (opened.score(requested)["play"][place] for place in (1, 2, 3))
+    for value in weights.values():
+        value.zero_()
+    if name == "gate":  # neutral gates say 1, and a network whose gates say 0.5 everywhere is no plain one
+        plain = Network(opened.network.config.model_copy(update={"adaptation": None}))
+        kept = {key: value for key, value in opened.network.state_dict().items() if not key.startswith("adaptation.")}
+        plain.load_state_dict(kept)
+        opened.network.adaptation = plain.adaptation
+    there, global_unknown, global_nowhere = (opened.score(requested)["play"][place] for place in (1, 2, 3))
+    assert np.abs(french - there).max() > 1e-5, "it has learnt something"
+    assert np.array_equal(unknown, global_unknown)
+    assert np.array_equal(nowhere, global_nowhere)
+
+
+def test_a_country_that_is_withheld_is_not_read(bent: dict[str, Path], folders: dict[str, Path]) -> None:
+    twins = [replace(request("home"), country=country) for country in ("US", "FR")]
+    assert apart(bent["withheld"], *twins) == 0
+    assert apart(folders[""], *twins) > 1e-5
 
 
 def test_titles_begin_on_each_canvas_as_they_were_wanted_there() -> None:

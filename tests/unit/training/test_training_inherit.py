@@ -279,6 +279,26 @@ def test_heads_in_another_order_keep_their_own_weights_and_begin_afresh_where_th
     assert not torch.equal(network.sharing.own.up, before.sharing.own.up)
 
 
+@pytest.mark.parametrize("kind", ["id", "gate", "low_rank"])
+def test_what_bends_to_countries_is_taken_by_name_and_a_new_country_begins_neutral(tmp_path: Path, kind: str) -> None:
+    wanted = {"adaptation": {"type": kind, "rank": 2, "width": 4}}
+    parent = parent_of(tmp_path / "bundle", state(), shaken(Network(config(state(), **wanted))))
+    own = state(countries=("NO", "US", "FR"))
+    network, frame = Network(config(own, **wanted)), events()
+    inherit(network, Encoder(own), np.ones(len(own.titles) + 1, np.float32), parent)
+    for country in ("US", "FR"):
+        asked = frame.with_columns(country=pl.lit(country))
+        there = by_title(parent.bundle.encoder, parent.bundle.network(), asked)
+        for head, titles in by_title(Encoder(own), network.eval(), asked).items():
+            np.testing.assert_allclose(titles["t03"], there[head]["t03"], rtol=1e-4, atol=1e-4)
+    if kind != "gate":  # the vector of a new country drives the gates that are there
+        plain = Network(config(own)).eval()
+        plain.load_state_dict({name: own for name, own in network.state_dict().items() if "adaptation" not in name})
+        asked = frame.with_columns(country=pl.lit("NO"))
+        expected, found = (by_title(Encoder(own), one, asked)["play"] for one in (plain, network))
+        np.testing.assert_allclose(found["t03"], expected["t03"], rtol=1e-5, atol=1e-5)
+
+
 def test_a_head_that_learns_otherwise_is_another_head(parent: Parent) -> None:
     other = (HeadConfig(name="play", loss="bce"),)
     network = started(state(), parent, heads=other)

@@ -25,6 +25,8 @@ def notes(folder: Path) -> list[str]:
         "evaluate: {protocol: replay, baselines: [popular], slices: [country]}",
         "promote: manual",
         "adaptation: {country: none}",
+        "adaptation: {country: gate, width: 16}",
+        "contexts: {without: [country]}",
         "init_from: every@champion",
         "init_from: {model: every:2, trunk: frozen}",
     ],
@@ -56,7 +58,6 @@ def test_heads_that_learn_from_both_sides_are_not_noted(zoo_folder: Path, edit: 
 @pytest.mark.parametrize(
     ("key", "path"),
     [
-        ("adaptation: {country: gate}", "adaptation.country"),
         ("promote: auto", "promote"),
     ],
 )

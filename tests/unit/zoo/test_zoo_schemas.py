@@ -61,7 +61,7 @@ def test_each_kind_has_a_schema_that_the_umbrella_names(kind: str) -> None:
     assert (ZOO / FOLDER / file_name(kind)).is_file()
 
 
-@pytest.mark.parametrize("key", ["adaptation", "auto"])
+@pytest.mark.parametrize("key", ["auto"])
 def test_what_nothing_acts_on_is_neither_in_the_schemas_nor_in_the_reference(tmp_path: Path, key: str) -> None:
     texts = [path.read_text() for path in write_schemas(tmp_path)]
     assert not [text for text in texts if f'"{key}"' in text]

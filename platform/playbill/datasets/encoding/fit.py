@@ -34,6 +34,11 @@ def fit_encoder(
         DataError: The log has more actions than a token can hold.
     """
     model = resolved.model
+    without = model.contexts.without
+    carried = {
+        name: tuple(field for field in canvas.context if field not in without)
+        for name, canvas in resolved.canvases.items()
+    }
     own = own_fields(field for canvas in resolved.canvases.values() for field in canvas.context)
     return EncoderState(
         history_length=model.history.length,
@@ -50,13 +55,14 @@ def fit_encoder(
         year_edges=_year_edges(titles),
         metadata=model.titles.metadata,
         snapshot_hours=model.titles.snapshot_hours,
-        canvas_fields={name: canvas.context for name, canvas in resolved.canvases.items()},
+        canvas_fields=carried,
         service=schema.service,
         service_version=schema.version,
-        numeric=(*_columns(schema, title=False, kind="numeric"), *_own(own, "numeric")),
+        numeric=(*_columns(schema, title=False, kind="numeric", without=without), *_own(own, "numeric")),
         row_texts=row_texts(resolved, events),
         categorical={
-            name: () for name in (*_columns(schema, title=False, kind="categorical"), *_own(own, "categorical"))
+            name: ()
+            for name in (*_columns(schema, title=False, kind="categorical", without=without), *_own(own, "categorical"))
         },
         title_snapshot=_columns(schema, title=True, kind="numeric"),
         title_categorical={name: () for name in _columns(schema, title=True, kind="categorical")},
@@ -82,14 +88,20 @@ def with_categories(state: EncoderState, rows: pl.DataFrame, titles: pl.DataFram
     )
 
 
-def _columns(schema: ServiceSchema, *, title: bool, kind: str, vectors: bool = False) -> tuple[str, ...]:
-    """Return columns by what they are; numbers of titles' vectors stand apart from their other numbers."""
+def _columns(
+    schema: ServiceSchema, *, title: bool, kind: str, vectors: bool = False, without: Iterable[str] = ()
+) -> tuple[str, ...]:
+    """Return columns by what they are, without those of some features (`view__feature`).
+
+    Numbers of titles' vectors stand apart from their other numbers.
+    """
     return tuple(
         column.name
         for column in schema.columns
         if (column.entity == "title") is title
         and column.kind == kind
         and (not title or (column.item is not None) is vectors)
+        and column.name.rpartition("__")[2] not in without
     )
 
 

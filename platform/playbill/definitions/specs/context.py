@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from playbill.definitions.specs.base import Spec, registered
+from playbill.definitions.specs.base import Spec, added_later, registered
 from playbill.errors import ConfigError
 from playbill.registry import Plugin, Registry
 from playbill.schema import INTERACTIONS
@@ -77,6 +77,9 @@ class ContextsSpec(Spec):
     title_crossing: bool = True
     """Whether titles are crossed with canvases: each has a bias on each canvas, which starts from how much oftener it
     was wanted there than elsewhere. Without it every canvas draws from one order of what is wanted at large."""
+    without: tuple[Literal["country", "device", "language", "hour_of_week"], ...] = added_later(())
+    """Fields that the network reads on no canvas, nor features of that name: to measure what they are worth. Rules and
+    availability still know them."""
 
 
 def own_fields(fields: Iterable[str]) -> dict[str, ContextColumn]:

@@ -20,7 +20,6 @@ from pydantic_core import CoreSchema
 
 from playbill.definitions.specs.base import (
     MODEL_REFERENCE_PATTERN,
-    UNFINISHED,
     CanvasName,
     CanvasReference,
     Definition,
@@ -176,10 +175,23 @@ class TrainingSpec(Spec):
 
 
 class AdaptationSpec(Spec):
-    """How the model bends to a context."""
+    """How the network bends to the country of a request; without a known country it is the global network."""
 
     country: Literal["none", "id", "gate", "low_rank"] = "none"
-    """By country: not at all, a learned id, gates, or low-rank weights."""
+    """By country, beside what the context says of it: nothing; a vector in each head's query (`id`); gates that scale
+    the state and what each head reads of it (`gate`); a low-rank matrix beside the projection of the state
+    (`low_rank`)."""
+    rank: Size = added_later(4)
+    """Rank of a country's matrix, with `low_rank`."""
+    width: Size = added_later(32)
+    """Hidden units of the gates, with `gate`."""
+
+    @model_validator(mode="after")
+    def _options_of_what_is_wanted(self) -> Self:
+        for name, kind in (("rank", "low_rank"), ("width", "gate")):
+            if getattr(self, name) != type(self).model_fields[name].default and self.country != kind:
+                raise ValueError(f"'{name}' is of 'country: {kind}', and this has 'country: {self.country}'")
+        return self
 
 
 class StartSpec(Spec):
@@ -248,7 +260,7 @@ class ModelSpec(Definition):
     tasks: dict[CanvasName, TaskSpec] = Field(default_factory=dict)
     """Canvas -> where it gets training examples from while it has no logs."""
     training: TrainingSpec = TrainingSpec()
-    adaptation: Annotated[AdaptationSpec, UNFINISHED] = AdaptationSpec()
+    adaptation: AdaptationSpec = AdaptationSpec()
     init_from: StartSpec | None = None
     """The version it starts from, by name: what that has learnt of titles, events and contexts is taken over."""
     sampling: SamplingSpec | None = None
@@ -265,12 +277,15 @@ class ModelSpec(Definition):
             raise ValueError("every head is auxiliary, so there is none to serve; give one a 'label'")
         return self
 
+    @model_validator(mode="after")
+    def _adapts_to_what_it_reads(self) -> Self:
+        if self.adaptation.country != "none" and "country" in self.contexts.without:
+            raise ValueError("'adaptation' reads the country, which 'contexts.without' withholds")
+        return self
+
     def unavailable(self) -> tuple[tuple[str, str], ...]:
         """Return what this definition asks for that training cannot do yet, as (YAML path, message)."""
-        wishes = [
-            ("adaptation.country", self.adaptation.country != "none"),
-            ("promote", self.promote == "auto"),
-        ]
+        wishes = [("promote", self.promote == "auto")]
         return tuple(
             (path, "is checked, but this version of Playbill does not act on it yet")
             for path, wished in wishes
