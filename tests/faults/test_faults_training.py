@@ -14,6 +14,7 @@ from fixtures.small_project import Playbill, few_canvases
 from playbill.datasets import TrainingSet
 from playbill.evaluation.canvases import model as evaluating
 from playbill.features import FeatureDoor
+from playbill.training import plan
 from playbill.training import run as training
 from playbill.versions.tracking import Tracking
 
@@ -93,7 +94,7 @@ def test_a_run_killed_after_it_registered_does_not_register_again(project, monke
 def test_a_run_killed_before_it_registered_repeats_neither_checks_nor_epochs_nor_evaluations(project, monkeypatch):
     first = killed(project, monkeypatch, "log_evaluation")
     for place, name in (
-        (training, "make_split"),
+        (plan, "make_split"),
         (FeatureDoor, "require_no_leaks"),
         (training, "build_training_set"),
         (training, "build_network"),

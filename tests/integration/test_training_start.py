@@ -17,6 +17,7 @@ from playbill.features.registration import render
 from playbill.ranking.scoring.bundle import read_bundle
 from playbill.tables import Tables
 from playbill.training import run as training
+from playbill.training.run_folder import RunFolder
 from playbill.versions.tracking import Tracking
 
 MODEL = {
@@ -79,13 +80,13 @@ def test_a_model_starts_from_what_an_alias_means_and_says_so(foundation, monkeyp
     shell, tracking = foundation, Tracking(foundation.workspace)
     define(shell, "tuned", init_from="foundation@champion", **CHILD)
     taken = []
-    keep = training.RunFolder.keep_training_set
+    keep = RunFolder.keep_training_set
 
     def kept(folder, data, start, files):
         taken.append(copy.deepcopy(start))
         keep(folder, data, start, files)
 
-    monkeypatch.setattr(training.RunFolder, "keep_training_set", kept)
+    monkeypatch.setattr(RunFolder, "keep_training_set", kept)
     outcome = shell.json("train", "tuned")
     (note,) = (note for note in outcome["notes"] if note.startswith("started from"))
     assert re.match(r"started from foundation:1, trunk tuned: took (\d+) of \1 titles, ", note)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import time
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -13,35 +11,26 @@ from pathlib import Path
 import polars as pl
 import torch
 
-from playbill import __version__
-from playbill.clock import Clock
 from playbill.config import Workspace
-from playbill.datasets import Split, TrainingSet, build_training_set, make_split
+from playbill.datasets import TrainingSet, build_training_set
 from playbill.datasets.examples.sampling import Stratum
-from playbill.definitions.specs import ResolvedModel, reward_versions
-from playbill.definitions.zoo import open_zoo
-from playbill.definitions.zoo.feature_definitions import read_feature_repo
+from playbill.definitions.specs import ResolvedModel
 from playbill.evaluation.canvases.model import ModelEvaluation, evaluate_model
 from playbill.evaluation.cases.event_log import MOST_PASTS, EvaluationTables
-from playbill.evaluation.ceiling import KnownTruth, truth_of
-from playbill.evaluation.compare import assert_vectors_not_trained_on
 from playbill.evaluation.feature_report import FeatureReport, feature_report
-from playbill.features import FeatureDoor, ServiceSchema
 from playbill.models import Network
-from playbill.ranking.scoring.bundle import FEATURE_FILES, VECTORS, read_bundle, write_bundle
+from playbill.ranking.scoring.bundle import read_bundle, write_bundle
 from playbill.ranking.scoring.scorer import Scorer
 from playbill.ranking.scoring.state_cache import KeptSnapshots
-from playbill.tables import Tables, workspace_clock
-from playbill.training.build import build_network, loop_settings, network_config, text_encoder
-from playbill.training.contract import LoopSettings
+from playbill.training.build import build_network, network_config
 from playbill.training.example_weights import example_weights
-from playbill.training.inherit import Parent, inherited
+from playbill.training.inherit import inherited
 from playbill.training.loop import FitResult, Progress, WorkerPlace, fit
-from playbill.training.options import TrainOptions, check_workers
+from playbill.training.options import TrainOptions
+from playbill.training.plan import RunPlan
 from playbill.training.recording import (
     about_version,
     examples_summary,
-    learnt_labels,
     log_card,
     log_evaluation,
     log_examples,
@@ -52,13 +41,11 @@ from playbill.training.recording import (
     run_name,
     run_params,
 )
-from playbill.training.run_folder import Checks, RunFolder, sources_digest
-from playbill.training.start import assert_unseen, find_parent, parent_record, started_from
+from playbill.training.start import started_from
 from playbill.training.term_weights import ValidationFold, add_terms, learn_weights, log_of, terms_config
 from playbill.training.watch import ProgressListener, Silent
 from playbill.versions.promotion.descriptions import describe_version
-from playbill.versions.tracking import Lineage, RunHandle, Tracking
-from playbill.versions.tracking.registry import git_revision
+from playbill.versions.tracking import Lineage, RunHandle
 
 BUNDLE = "bundle"
 CHECKPOINTS = "checkpoints"
@@ -110,7 +97,7 @@ def train(
         IntegrityError: The run's newest checkpoint is damaged.
         ServiceError: MLflow, Feast's store or the cluster cannot be reached.
     """
-    return _TrainingRun.prepare(workspace, model, options or TrainOptions(), watcher or Silent()).execute()
+    return _TrainingRun.prepare(workspace, model, options, watcher).execute()
 
 
 def train_once(
@@ -120,9 +107,9 @@ def train_once(
 
     The outcome is None for a version that was there. Raises what `train` does.
     """
-    run = _TrainingRun.prepare(workspace, model, options or TrainOptions(), watcher or Silent())
-    version = (run.folder.state() or {}).get("version")
-    if version in {one.version for one in run.tracking.versions(run.resolved.model.name)}:
+    run = _TrainingRun.prepare(workspace, model, options, watcher)
+    version = (run.plan.folder.state() or {}).get("version")
+    if version in {one.version for one in run.plan.tracking.versions(run.resolved.model.name)}:
         return int(version), None
     outcome = run.execute()
     return outcome.version, outcome
@@ -130,194 +117,130 @@ def train_once(
 
 @dataclass
 class _TrainingRun:
-    """One run under way. Everything that can be checked before long work was checked by `prepare`."""
+    """One run under way."""
 
-    workspace: Workspace
-    resolved: ResolvedModel
-    options: TrainOptions
+    plan: RunPlan
     watcher: ProgressListener
-    tables: Tables
-    clock: Clock
-    features: FeatureDoor
-    schema: ServiceSchema
-    tracking: Tracking
-    checks: Checks
-    settings: LoopSettings
-    truth: KnownTruth | None
-    parent: Parent | None
-    folder: RunFolder
-    begun: float
-    vectors: dict[str, dict[str, str]] = field(default_factory=dict)  # published vectors that are read, by view
+    resolved: ResolvedModel  # with what the run adds: notes, optional heads that are left out, learnt weights
     snapshots: KeptSnapshots = field(default_factory=KeptSnapshots)
 
     @classmethod
     def prepare(
-        cls, workspace: Workspace, model: str, options: TrainOptions, watcher: ProgressListener
+        cls, workspace: Workspace, model: str, options: TrainOptions | None, watcher: ProgressListener | None
     ) -> _TrainingRun:
-        """Check definitions, data, features and MLflow, and name the run."""
-        begun = time.perf_counter()
-        watcher.stage("check definitions, data and services")
-        zoo = open_zoo(workspace.project.model_zoo, workspace.project.feature_repo)
-        resolved = options.applied(zoo.model(model))
-        text_encoder(resolved)
-        tables = Tables(workspace).require()
-        features, tracking = FeatureDoor(workspace), Tracking(workspace)
-        schema = features.schema(resolved.model.features)
-        tracking.models()
-        check_workers(workspace, options)
-        parent = find_parent(tracking, resolved, tables)
-        settings, service = loop_settings(resolved), resolved.model.features
-        vectors = features.vector_pins(service)
-        read = f"{schema.version} {json.dumps(vectors)}" if vectors else schema.version
-        depends_on = (resolved.spec_hash, tables.snapshot_id(), read, settings.model_dump_json())
-
-        def check() -> tuple[Split, tuple[str, ...]]:
-            notes = features.require_no_leaks(service)
-            split = make_split(resolved.model.evaluate.protocol, tables.interactions())
-            assert_vectors_not_trained_on(split, workspace.features, vectors)
-            return split, notes
-
-        files = json.dumps(features.file_digests(service))
-        key = _content_hash(*depends_on, files, sources_digest(workspace.project.feature_repo), __version__)
-        checks = Checks.of(workspace.runs, resolved.model.name, key, check)
-        lineage: tuple[str, ...] = ()
-        if parent is not None:
-            assert_unseen(parent, checks.split)
-            lineage = (parent.reference, parent.digest)
-        name = _content_hash(*depends_on, checks.split.digest, *lineage)
-        return cls(
-            workspace=workspace,
-            resolved=resolved.model_copy(update={"notes": (*resolved.notes, *checks.notes)}),
-            options=options,
-            watcher=watcher,
-            tables=tables,
-            clock=workspace_clock(workspace),
-            features=features,
-            schema=schema,
-            tracking=tracking,
-            checks=checks,
-            settings=settings,
-            truth=truth_of(workspace.folder),
-            parent=parent,
-            folder=RunFolder(workspace.runs / f"{resolved.model.name}-{name}"),
-            begun=begun,
-            vectors=vectors,
-        )
-
-    @property
-    def split(self) -> Split:
-        """What is held out."""
-        return self.checks.split
-
-    @property
-    def workers(self) -> int:
-        """Ray workers, 0 = this process."""
-        return self.options.worker_count(self.workspace.project.settings.training)
+        watcher = watcher or Silent()
+        plan = RunPlan.of(workspace, model, options or TrainOptions(), watcher)
+        return cls(plan, watcher, plan.resolved)
 
     def execute(self) -> TrainOutcome:
         """Build the training set; then fit, write, measure and register inside one MLflow run.
 
         Data that cannot be trained on fails before there is a run.
         """
+        plan = self.plan
         model = self.resolved.model.name
         earlier = self._earlier_run()
         data, start = self._examples()
-        self.folder.keep_checks(self.checks)
+        plan.folder.keep_checks(plan.checks)
         self.resolved = data.trained(self.resolved)
         self._note_parent(data)
-        params = run_params(self.resolved, self.settings, self.workers) | {"examples": examples_summary(data)}
-        name, command = run_name(model, self.split, self.folder.path.name), f"playbill train {model}"
-        opened = self.tracking.start_run(model, name, {}, params, resume=earlier, command=command)
+        params = run_params(self.resolved, plan.settings, plan.workers) | {"examples": examples_summary(data)}
+        name, command = run_name(model, plan.split, plan.folder.path.name), f"playbill train {model}"
+        opened = plan.tracking.start_run(model, name, {}, params, resume=earlier, command=command)
         with opened as run:
-            self.folder.remember(run_id=run.run_id)
-            lineage = self._lineage(data)
+            plan.folder.remember(run_id=run.run_id)
+            lineage = plan.lineage(self.resolved, data.watermark)
             run.set_tags(lineage.tags())
             log_lineage(run, lineage)
-            self.tracking.log_tables(run, self.tables)
+            plan.tracking.log_tables(run, plan.tables)
             log_examples(run, data)
-            log_card(run, self.workspace.project.model_zoo / "models" / model)
+            log_card(run, plan.workspace.project.model_zoo / "models" / model)
             if self.resolved.notes:
                 run.log_text("\n".join(self.resolved.notes), "notes.txt")
             result = self._fit(data, start, run)
             network = self._with_terms(result.network.cpu(), data, lineage, run)
             digest = self._write(network, data, lineage)
             evaluation, features = self._evaluate(data, digest)
-            log_evaluation(run, evaluation, self.split)
+            log_evaluation(run, evaluation, plan.split)
             log_features(run, features)
             self.watcher.stage("register")
-            version = self.tracking.register(run, self.folder.path / BUNDLE, model, lineage.tags(), _summary(result))
-            about = about_version(self.resolved, lineage, self.workspace.name, run)
-            describe_version(self.tracking, model, version, quality(evaluation, self.resolved.main_canvas), about)
-        self.folder.remember(run_id=run.run_id, version=version, digest=digest)
-        self.folder.drop_training_set()
+            version = plan.tracking.register(run, plan.folder.path / BUNDLE, model, lineage.tags(), _summary(result))
+            about = about_version(self.resolved, lineage, plan.workspace.name, run)
+            describe_version(plan.tracking, model, version, quality(evaluation, self.resolved.main_canvas), about)
+        plan.folder.remember(run_id=run.run_id, version=version, digest=digest)
+        plan.folder.drop_training_set()
         return TrainOutcome(
             model=model,
             version=version,
             run_id=run.run_id,
             digest=digest,
-            protocol=self.split.protocol,
+            protocol=plan.split.protocol,
             evaluation=evaluation,
             features=features,
             notes=self.resolved.notes,
             strata=data.strata,
             epochs=len(result.reports),
             resumed_from=result.resumed_from,
-            seconds=time.perf_counter() - self.begun,
+            seconds=time.perf_counter() - plan.begun,
             **_summary(result),
         )
 
     def _earlier_run(self) -> str | None:
-        state = self.folder.state()
+        plan = self.plan
+        state = plan.folder.state()
         if state is None:
             return None
         run_id = str(state["run_id"])
-        if "version" not in state and self.tracking.has_run(run_id):
+        if "version" not in state and plan.tracking.has_run(run_id):
             return run_id
-        self.folder.clear()
+        plan.folder.clear()
         return None
 
     def _examples(self) -> tuple[TrainingSet, Network]:
         """Return the training set and the network before its first step: those of a killed attempt, or new ones."""
+        plan = self.plan
         self.watcher.stage("build the training set")
-        data = self.folder.load_training_set()
+        data = plan.folder.load_training_set()
         if data is not None:
-            start = self.folder.load_start(network_config(data.trained(self.resolved), data.encoder))
+            start = plan.folder.load_start(network_config(data.trained(self.resolved), data.encoder))
             if start is not None:
                 return data, start
         weights = example_weights(self.resolved)
-        data = build_training_set(self.tables, self.resolved, self.split, self.features, self.clock, weights=weights)
+        data = build_training_set(plan.tables, self.resolved, plan.split, plan.features, plan.clock, weights=weights)
         self.watcher.stage("start the network")
-        start = build_network(data.trained(self.resolved), data, self.parent)
-        self.folder.keep_training_set(data, start, self.features.file_digests(self.schema.service))
+        start = build_network(data.trained(self.resolved), data, plan.parent)
+        plan.folder.keep_training_set(data, start, plan.features.file_digests(plan.schema.service))
         return data, start
 
     def _note_parent(self, data: TrainingSet) -> None:
-        if self.parent is not None:
-            taken = inherited(data.encoder.state, data.plays, self.resolved.model.heads, self.parent)
-            note = started_from(self.resolved, taken, self.parent)
+        plan = self.plan
+        if plan.parent is not None:
+            taken = inherited(data.encoder.state, data.plays, self.resolved.model.heads, plan.parent)
+            note = started_from(self.resolved, taken, plan.parent)
             self.resolved = self.resolved.model_copy(update={"notes": (*self.resolved.notes, note)})
 
     def _fit(self, data: TrainingSet, network: Network, run: RunHandle) -> FitResult:
-        training = self.workspace.project.settings.training
-        gpu = training.gpu if self.options.gpu is None else self.options.gpu
-        epochs = self.settings.total_epochs(data.steps(max(1, self.workers)))
+        plan = self.plan
+        training = plan.workspace.project.settings.training
+        gpu = training.gpu if plan.options.gpu is None else plan.options.gpu
+        epochs = plan.settings.total_epochs(data.steps(max(1, plan.workers)))
 
         def report(numbers: dict[str, float], _checkpoint: Path | None) -> None:
             run.log_metrics({name: value for name, value in numbers.items() if name != "epoch"}, int(numbers["epoch"]))
-            if self.workers:  # Steps are counted on the workers; epochs are what is heard of here.
+            if plan.workers:  # Steps are counted on the workers; epochs are what is heard of here.
                 self.watcher.advance(int(numbers["epoch"]), epochs, f"epochs, loss {numbers['loss']:.3f}")
 
         self.watcher.stage("train")
-        folder = self.folder.path / CHECKPOINTS
-        if self.workers:
+        folder = plan.folder.path / CHECKPOINTS
+        if plan.workers:
             from playbill.training.ray_trainer import Cluster, fit_distributed
 
             threads = max(1, training.threads)
-            sharded, address = self.options.is_sharded(training), self.workspace.ray_address
-            cluster = Cluster(workers=self.workers, gpu=gpu, threads=threads, address=address, sharded=sharded)
-            saved, storage = self.folder.training_set, self._storage()
+            sharded, address = plan.options.is_sharded(training), plan.workspace.ray_address
+            cluster = Cluster(workers=plan.workers, gpu=gpu, threads=threads, address=address, sharded=sharded)
+            saved, storage = plan.folder.training_set, plan.storage
             return fit_distributed(
-                network, data, self.settings, cluster, folder=folder, storage=storage, saved=saved, report=report
+                network, data, plan.settings, cluster, folder=folder, storage=storage, saved=saved, report=report
             )
         if training.threads:
             torch.set_num_threads(training.threads)
@@ -326,11 +249,7 @@ class _TrainingRun:
             if gpu is not False and torch.cuda.is_available()
             else WorkerPlace()
         )
-        return fit(network, data, self.settings, folder=folder, report=report, progress=self._progress, place=place)
-
-    def _storage(self) -> str | None:
-        shared = self.workspace.training_storage
-        return None if shared is None else f"{shared.rstrip('/')}/{self.workspace.name}/{self.folder.path.name}"
+        return fit(network, data, plan.settings, folder=folder, report=report, progress=self._progress, place=place)
 
     def _progress(self, progress: Progress) -> None:
         detail = f"epoch {progress.epoch}/{progress.epochs}, loss {progress.loss:.3f}"
@@ -338,15 +257,16 @@ class _TrainingRun:
 
     def _with_terms(self, network: Network, data: TrainingSet, lineage: Lineage, run: RunHandle) -> Network:
         """Return the network with the terms that its heads ask for, and learn their weights and those of blends."""
+        plan = self.plan
         wanted = terms_config(self.resolved, data.encoder)
         if wanted is None:
             return network
         self.watcher.stage("learn the weights of terms")
-        log, seed = log_of(self.split, self.frames), self.resolved.model.training.seed
+        log, seed = log_of(plan.split, self.frames), self.resolved.model.training.seed
         network = add_terms(network, wanted, log, data.encoder)
         self._write(network, data, lineage)
         scorer = self._scorer(network, data.watermark)
-        fold = ValidationFold(scorer, log, self.split, self.frames, self.features, seed)
+        fold = ValidationFold(scorer, log, plan.split, self.frames, plan.features, seed)
         learnt, self.resolved = learn_weights(fold, self.resolved)
         log_terms(run, learnt)
         return network
@@ -354,44 +274,40 @@ class _TrainingRun:
     @cached_property
     def frames(self) -> EvaluationTables:
         """The canonical tables."""
-        return EvaluationTables.read(self.tables)
+        return EvaluationTables.read(self.plan.tables)
 
     def _scorer(self, network: Network, moment: datetime) -> Scorer:
         """Return a scorer of the bundle that was written last, whose network is loaded already."""
-        bundle, frames = read_bundle(self.folder.path / BUNDLE), self.frames
-        given = (bundle, frames.titles_at(moment), frames.availability, self.features)
+        plan = self.plan
+        bundle, frames = read_bundle(plan.folder.path / BUNDLE), self.frames
+        given = (bundle, frames.titles_at(moment), frames.availability, plan.features)
         return Scorer(*given, as_of=moment, network=network, kept_states=MOST_PASTS, snapshots=self.snapshots)
 
     def _write(self, network: Network, data: TrainingSet, lineage: Lineage) -> str:
+        plan = self.plan
         digest = write_bundle(
-            self.folder.path / BUNDLE,
+            plan.folder.path / BUNDLE,
             resolved=self.resolved,
             encoder=data.encoder,
             config=network.config,
             weights=network.cpu().state_dict(),
             plays=data.plays,
-            extra={
-                "watermark": data.watermark.isoformat(),
-                "split_digest": self.split.digest,
-                "feature_views": dict(lineage.feature_views),
-                FEATURE_FILES: self.folder.feature_files(),
-                **({VECTORS: self.vectors} if self.vectors else {}),
-                **({} if self.parent is None else parent_record(self.parent)),
-            },
+            extra=plan.record(lineage, data.watermark),
         )
-        self.split.save(self.folder.path / BUNDLE / SPLIT)
+        plan.split.save(plan.folder.path / BUNDLE / SPLIT)
         return digest
 
     def _evaluate(self, data: TrainingSet, digest: str) -> tuple[ModelEvaluation, FeatureReport]:
+        plan = self.plan
         self.watcher.stage("evaluate")
-        scorer = self._scorer(read_bundle(self.folder.path / BUNDLE).network(), data.watermark)
-        given = (self.split, self.frames, self.resolved, self.features)
+        scorer = self._scorer(read_bundle(plan.folder.path / BUNDLE).network(), data.watermark)
+        given = (plan.split, self.frames, self.resolved, plan.features)
         evaluation = evaluate_model(
             scorer,
             *given,
             progress=lambda canvas, done, total: self.watcher.advance(done, total, canvas),
-            truth=self.truth,
-            measured=self.folder.reports(digest).measured,
+            truth=plan.truth,
+            measured=plan.folder.reports(digest).measured,
         )
         self.watcher.stage("try the features")
         seed, advance = self.resolved.model.training.seed, self.watcher.advance
@@ -399,24 +315,6 @@ class _TrainingRun:
             scorer, data, *given, seed=seed, progress=lambda done, total: advance(done, total, "features")
         )
         return evaluation, features
-
-    def _lineage(self, data: TrainingSet) -> Lineage:
-        return Lineage(
-            spec_hash=self.resolved.spec_hash,
-            data_snapshot=self.tables.snapshot_id(),
-            feature_service=self.schema.service,
-            feature_service_version=self.schema.version,
-            protocol=self.split.protocol,
-            split_digest=self.split.digest,
-            watermark=data.watermark,
-            labels=learnt_labels(self.resolved),
-            rewards=reward_versions(self.resolved),
-            git_revision=git_revision(self.workspace.project.root),
-            parent_version=None if self.parent is None else self.parent.reference,
-            parent_digest=None if self.parent is None else self.parent.digest,
-            feature_views=read_feature_repo(self.workspace.project.feature_repo).service_hashes(self.schema.service),
-            vectors=self.vectors,
-        )
 
 
 def _summary(result: FitResult) -> dict[str, float]:
@@ -426,7 +324,3 @@ def _summary(result: FitResult) -> dict[str, float]:
         "tokens_per_second": speeds[len(speeds) // 2],
         "final_loss": result.reports[-1]["loss"],
     }
-
-
-def _content_hash(*parts: str) -> str:
-    return hashlib.sha256("\n".join(parts).encode("utf-8")).hexdigest()[:12]

@@ -1,0 +1,162 @@
+"""What can be checked before a training run begins its long work, and the run's name."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from dataclasses import dataclass
+from datetime import datetime
+
+from playbill import __version__
+from playbill.clock import Clock
+from playbill.config import Workspace
+from playbill.datasets import Split, make_split
+from playbill.definitions.specs import ResolvedModel, reward_versions
+from playbill.definitions.zoo import open_zoo
+from playbill.definitions.zoo.feature_definitions import read_feature_repo
+from playbill.evaluation.ceiling import KnownTruth, truth_of
+from playbill.evaluation.compare import assert_vectors_not_trained_on
+from playbill.features import FeatureDoor, ServiceSchema
+from playbill.ranking.scoring.bundle import FEATURE_FILES, VECTORS
+from playbill.tables import Tables, workspace_clock
+from playbill.training.build import loop_settings, text_encoder
+from playbill.training.contract import LoopSettings
+from playbill.training.inherit import Parent
+from playbill.training.options import TrainOptions, check_workers
+from playbill.training.recording import learnt_labels
+from playbill.training.run_folder import Checks, RunFolder, sources_digest
+from playbill.training.start import assert_unseen, find_parent, parent_record
+from playbill.training.watch import ProgressListener
+from playbill.versions.tracking import Lineage, Tracking
+from playbill.versions.tracking.registry import git_revision
+
+
+@dataclass(frozen=True)
+class RunPlan:
+    """A run whose definitions, data, features and services were checked, and that has a name."""
+
+    workspace: Workspace
+    resolved: ResolvedModel  # as it stood before the run, options applied
+    options: TrainOptions
+    tables: Tables
+    clock: Clock
+    features: FeatureDoor
+    schema: ServiceSchema
+    tracking: Tracking
+    checks: Checks
+    settings: LoopSettings
+    truth: KnownTruth | None
+    parent: Parent | None
+    folder: RunFolder
+    begun: float  # reading of time.perf_counter
+    vectors: dict[str, dict[str, str]]  # published vectors that are read, by view
+
+    @classmethod
+    def of(cls, workspace: Workspace, model: str, options: TrainOptions, watcher: ProgressListener) -> RunPlan:
+        """Check definitions, data, features and MLflow, and name the run.
+
+        Raises what `playbill.training.run.train` does, up to the training set.
+        """
+        begun = time.perf_counter()
+        watcher.stage("check definitions, data and services")
+        zoo = open_zoo(workspace.project.model_zoo, workspace.project.feature_repo)
+        resolved = options.applied(zoo.model(model))
+        text_encoder(resolved)
+        tables = Tables(workspace).require()
+        features, tracking = FeatureDoor(workspace), Tracking(workspace)
+        schema = features.schema(resolved.model.features)
+        tracking.models()
+        check_workers(workspace, options)
+        parent = find_parent(tracking, resolved, tables)
+        settings, service = loop_settings(resolved), resolved.model.features
+        vectors = features.vector_pins(service)
+        read = f"{schema.version} {json.dumps(vectors)}" if vectors else schema.version
+        depends_on = (resolved.spec_hash, tables.snapshot_id(), read, settings.model_dump_json())
+
+        def check() -> tuple[Split, tuple[str, ...]]:
+            notes = features.require_no_leaks(service)
+            split = make_split(resolved.model.evaluate.protocol, tables.interactions())
+            assert_vectors_not_trained_on(split, workspace.features, vectors)
+            return split, notes
+
+        files = json.dumps(features.file_digests(service))
+        key = _content_hash(*depends_on, files, sources_digest(workspace.project.feature_repo), __version__)
+        checks = Checks.of(workspace.runs, resolved.model.name, key, check)
+        lineage: tuple[str, ...] = ()
+        if parent is not None:
+            assert_unseen(parent, checks.split)
+            lineage = (parent.reference, parent.digest)
+        name = _content_hash(*depends_on, checks.split.digest, *lineage)
+        return cls(
+            workspace=workspace,
+            resolved=resolved.model_copy(update={"notes": (*resolved.notes, *checks.notes)}),
+            options=options,
+            tables=tables,
+            clock=workspace_clock(workspace),
+            features=features,
+            schema=schema,
+            tracking=tracking,
+            checks=checks,
+            settings=settings,
+            truth=truth_of(workspace.folder),
+            parent=parent,
+            folder=RunFolder(workspace.runs / f"{resolved.model.name}-{name}"),
+            begun=begun,
+            vectors=vectors,
+        )
+
+    @property
+    def split(self) -> Split:
+        """What is held out."""
+        return self.checks.split
+
+    @property
+    def workers(self) -> int:
+        """Ray workers, 0 = this process."""
+        return self.options.worker_count(self.workspace.project.settings.training)
+
+    @property
+    def storage(self) -> str | None:
+        """Folder that workers on other machines share, None where the project names none."""
+        shared = self.workspace.training_storage
+        return None if shared is None else f"{shared.rstrip('/')}/{self.workspace.name}/{self.folder.path.name}"
+
+    def lineage(self, resolved: ResolvedModel, watermark: datetime) -> Lineage:
+        """Return what a version of this run is made of.
+
+        Args:
+            resolved: The definition as it was trained.
+            watermark: The last moment of the training set.
+        """
+        return Lineage(
+            spec_hash=resolved.spec_hash,
+            data_snapshot=self.tables.snapshot_id(),
+            feature_service=self.schema.service,
+            feature_service_version=self.schema.version,
+            protocol=self.split.protocol,
+            split_digest=self.split.digest,
+            watermark=watermark,
+            labels=learnt_labels(resolved),
+            rewards=reward_versions(resolved),
+            git_revision=git_revision(self.workspace.project.root),
+            parent_version=None if self.parent is None else self.parent.reference,
+            parent_digest=None if self.parent is None else self.parent.digest,
+            feature_views=read_feature_repo(self.workspace.project.feature_repo).service_hashes(self.schema.service),
+            vectors=self.vectors,
+        )
+
+    def record(self, lineage: Lineage, watermark: datetime) -> dict[str, object]:
+        """Return what the manifest of the run's bundle says beside the network's own files."""
+        return {
+            "watermark": watermark.isoformat(),
+            "split_digest": self.split.digest,
+            "feature_views": dict(lineage.feature_views),
+            FEATURE_FILES: self.folder.feature_files(),
+            **({VECTORS: self.vectors} if self.vectors else {}),
+            **({} if self.parent is None else parent_record(self.parent)),
+        }
+
+
+def _content_hash(*parts: str) -> str:
+    return hashlib.sha256("\n".join(parts).encode("utf-8")).hexdigest()[:12]
