@@ -1,0 +1,178 @@
+"""What the flows share: the project they work in, where their runs are kept, errors in one line, and what cards show.
+
+A flow works in the project of PLAYBILL_PROJECT, else in that of the current folder, and Metaflow keeps runs and cards
+in the project's home beside the workspaces. Every setting of Metaflow's own that is in the environment stands.
+Flows take Metaflow's names from here, as it reads its settings when it is imported.
+"""
+
+from __future__ import annotations
+
+import getpass
+import os
+import sys
+import warnings
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from playbill.config import ProjectFolder
+from playbill.errors import PlaybillError, ServiceError
+
+PROJECT = "PLAYBILL_PROJECT"
+
+
+def _project_folder() -> Path | None:
+    return Path(os.environ[PROJECT]) if os.environ.get(PROJECT) else None
+
+
+def _keep_runs_in_the_project() -> None:
+    """Set what Metaflow reads when it is imported; by itself it writes into the folder that it is started in."""
+    home = ProjectFolder.find(_project_folder()).home
+    os.environ.setdefault("METAFLOW_DATASTORE_SYSROOT_LOCAL", str(home))
+    os.environ.setdefault("METAFLOW_CARD_LOCALROOT", str(home / ".metaflow"))
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):  # a container whose user has no name
+        user = "root"
+    os.environ.setdefault("METAFLOW_USER", "playbill" if user == "root" else user)  # Metaflow refuses root
+
+
+try:
+    _keep_runs_in_the_project()
+except PlaybillError as wrong:
+    sys.exit(f"error: {wrong}")
+
+from metaflow import (  # noqa: E402
+    FlowSpec,
+    JSONType,
+    Parameter,
+    card,
+    current,
+    namespace,
+    retry,
+    step,
+    user_step_decorator,
+)
+from metaflow.cards import Image, Markdown, Table  # noqa: E402
+from metaflow.client import Run  # noqa: E402
+from metaflow.exception import METAFLOW_EXIT_DISALLOW_RETRY  # noqa: E402
+
+__all__ = [
+    "JSONType",
+    "Parameter",
+    "PrintedStages",
+    "ProjectFlow",
+    "card",
+    "hold_gates",
+    "one_error",
+    "retry",
+    "run",
+    "show_figure",
+    "show_grid",
+    "show_table",
+    "show_text",
+    "step",
+]
+
+if TYPE_CHECKING:
+    from playbill.evaluation.rendering.grids import Grid
+    from playbill.project import Project
+
+
+class ProjectFlow(FlowSpec):
+    """A flow over one workspace of a project. Its step `end` leaves the line that the run ends with in `outcome`."""
+
+    workspace = Parameter("workspace", default="", help="Workspace to work in (default: the project's).")
+    model = Parameter("model", default="", help="Model of the zoo (default: the one that the workspace serves).")
+
+    @property
+    def project(self) -> Project:
+        """The project with the workspace chosen."""
+        from playbill.project import Project
+
+        return Project.open(_project_folder(), self.workspace or None)
+
+    @property
+    def model_name(self) -> str:
+        """The model that the flow is about."""
+        return self.model or self.project.workspace.settings.model
+
+
+@user_step_decorator
+def one_error(step_name: str, flow: FlowSpec, inputs: Any = None, attributes: Any = None) -> Iterator[None]:
+    """Write an error that a user can act on in one line. Only a service that did not answer is worth a retry."""
+    try:
+        yield
+    except ServiceError:
+        raise
+    except PlaybillError as error:
+        print(f"error: {step_name}: {error}", file=sys.stderr)
+        sys.exit(METAFLOW_EXIT_DISALLOW_RETRY)
+
+
+class PrintedStages:
+    """Prints each stage of a step into its log."""
+
+    def stage(self, name: str) -> None:
+        """Print the stage that has begun."""
+        print(name)
+
+    def advance(self, done: int, total: int | None, detail: str = "") -> None:
+        """Do nothing: a log is no place for a bar."""
+
+
+def show_text(text: str) -> None:
+    """Put a paragraph into the step's card."""
+    current.card.append(Markdown(text))
+
+
+def show_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+    """Put a table into the step's card."""
+    show_text(f"### {title}")
+    current.card.append(Table([[str(cell) for cell in row] for row in rows], headers=list(columns)))
+
+
+def show_grid(grid: Grid) -> None:
+    """Put a table of an evaluation into the step's card."""
+    show_table(grid.title, grid.columns, grid.rows)
+    if grid.caption:
+        show_text(grid.caption)
+
+
+def show_figure(figure: Any, label: str = "") -> None:
+    """Put a matplotlib figure into the step's card."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # Metaflow's copy of imghdr, which Python gave up
+        current.card.append(Image.from_matplotlib(figure, label=label))
+
+
+def hold_gates(project: Project, reference: str) -> str:
+    """Let the gates decide whether a version becomes champion, show them, and return the decision in one line.
+
+    Where the model's definition leaves promotions to a person, that is done for its first champion alone.
+    """
+    from playbill.definitions.zoo import open_zoo
+    from playbill.versions.promotion import approved
+
+    workspace, model = project.workspace, reference.partition(":")[0]
+    promotes = open_zoo(workspace.project.model_zoo).model(model).model.promote
+    champion = approved(workspace, model)
+    if champion is not None and promotes == "manual" and f"{model}:{champion.version}" != reference:
+        show_text(f"{reference} waits for a person: set the alias champion in MLflow, and its gates are held.")
+        return f"{reference} waits for a person: playbill -w {workspace.name} promote {reference}"
+    decided = project.promote(reference)
+    rows = [(gate.gate, gate.metric, gate.value, gate.limit, gate.passed, gate.reason) for gate in decided.gates]
+    show_table("Gates", ("gate", "metric", "value", "limit", "passed", "reason"), rows)
+    return f"{reference} {decided.verdict}: {decided.reason}"
+
+
+def run(flow: type[ProjectFlow]) -> None:
+    """Run a flow's command line; a whole run ends with the line that its last step left."""
+    try:
+        flow()
+    except SystemExit as ended:
+        if ended.code or not {"run", "resume"} & set(sys.argv) or not current.run_id:
+            raise
+        namespace(None)
+        print(Run(f"{flow.__name__}/{current.run_id}").data.outcome)
+        raise
