@@ -63,6 +63,9 @@ _OWN = {
         "playbill.cli.vectors:vectors", summary="Publish a version's vectors of members and titles for other models."
     ),
     "evaluate": Command("playbill.cli.evaluate:evaluate", summary="Measure a model version under a named protocol."),
+    "diagnose": Command(
+        "playbill.cli.diagnose:diagnose", summary="Find the countries in which a model fails, and why."
+    ),
     "offpolicy": Command(
         "playbill.cli.off_policy:offpolicy", summary="Judge a model from the log of the policy that was served."
     ),

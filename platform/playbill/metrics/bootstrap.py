@@ -58,7 +58,7 @@ class MemberBootstrap:
 
     def judged(self, values: Floats64, weights: Floats64 | None = None) -> tuple[list[Interval], Floats64]:
         """Give `intervals` and `p_values` from one pass over the draws."""
-        blocks = [(self._intervals(*block), _p_values(block[1])) for block in self._blocks(values, weights)]
+        blocks = [(self._intervals(*block), two_sided_p(block[1])) for block in self._blocks(values, weights)]
         p = [found for _, found in blocks]
         return [one for found, _ in blocks for one in found], np.concatenate(p) if p else np.empty(0)
 
@@ -72,7 +72,7 @@ class MemberBootstrap:
         Values are [N, C] paired differences; NaN for a column without any request. Adjust them with `adjust_p` when
         there are several.
         """
-        found = [_p_values(means) for _, means in self._blocks(values, weights)]
+        found = [two_sided_p(means) for _, means in self._blocks(values, weights)]
         return np.concatenate(found) if found else np.empty(0)
 
     def variance(self, values: Floats64) -> float:
@@ -137,7 +137,8 @@ def member_bootstrap(
     return MemberBootstrap(members, resamples, seed).intervals(values[:, None])[0]
 
 
-def _p_values(means: Floats64) -> Floats64:
+def two_sided_p(means: Floats64) -> Floats64:
+    """Return [C] the two-sided p-value of zero from [R, C] draws of a statistic, see `MemberBootstrap.p_values`."""
     known = (~np.isnan(means)).sum(axis=0)
     below, above = (means <= 0.0).sum(axis=0), (means >= 0.0).sum(axis=0)
     p = np.minimum(2.0 * (1.0 + np.minimum(below, above)) / (1.0 + known), 1.0)

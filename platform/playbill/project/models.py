@@ -10,6 +10,7 @@ from playbill.errors import ConfigError
 from playbill.project.references import definition_reference
 
 if TYPE_CHECKING:
+    from playbill.continual import Diagnosis
     from playbill.foundation import PretrainOutcome
     from playbill.project.evaluation import EvaluationResult
     from playbill.training.run import TrainOutcome
@@ -138,6 +139,40 @@ class ModelMethods:
             protocol, canvas, row, label, others, groups, minimum_members, window, leakage_checks, log
         )
         return evaluate_versions(self.workspace, references, options, progress)
+
+    def diagnose(
+        self,
+        reference: str,
+        by: str = "country",
+        *,
+        canvas: str | None = None,
+        protocol: str | None = None,
+        minimum_members: int | None = None,
+        progress: ProgressListener | None = None,
+    ) -> Diagnosis:
+        """Find the slices in which a registered version does worse than their size lets one expect, and why.
+
+        Args:
+            reference: `model@champion`, `model:3`, or `model` for its newest version.
+            by: `country`, `tenure`, `language`, `device` or `canvas`, which is the one that an event was logged on.
+            canvas: Canvas to ask (default: home, or the model's first one).
+            protocol: What is held out (default: what the version was trained under).
+            minimum_members: Members that a slice needs for a conclusion (default: the model's).
+            progress: Hears of progress.
+
+        Raises:
+            UnknownNameError: No such version, protocol, canvas or slice.
+            ConfigError: The canvas ranks rows, or the protocol is `replay`.
+            ComparisonError: The version was trained on what the protocol holds out.
+            StateError: The log does not know the slice or has one only, or nothing is held out for the canvas.
+
+        Example:
+            >>> project.diagnose("everycanvas@champion", by="country").to_polars()
+        """
+        from playbill.continual import DiagnoseOptions, diagnose
+
+        options = DiagnoseOptions(by, canvas, protocol, minimum_members)
+        return diagnose(self.workspace, reference, options, progress)
 
     def promote(self, reference: str) -> Promotion:
         """Make a version the champion, if its gates pass.

@@ -95,18 +95,26 @@ def head_rows(
     """
     judging = judging or Judging()
     labels = labels or held_out_labels(split, tables, resolved, fold)
-    places = TitleOrder(tuple(function.title_ids))
-    labelled = {}
-    for name, rows in labels.rows.items():
-        here = rows.filter(pl.col("canvas") == canvas)
-        labelled[name] = here.filter(pl.Series(places.codes(here["title_id"]) != UNKNOWN))
-    labelled = {name: _known(rows, resolved.model.heads[name]) for name, rows in labelled.items()}
+    labelled = labelled_on(function, labels, resolved, canvas)
     notes = tuple(reason for name, rows in labelled.items() if (reason := _unmeasurable(name, rows, canvas, judging)))
     wanted = {name: rows for name, rows in labelled.items() if not _unmeasurable(name, rows, canvas, judging)}
     if not wanted:
         return (), notes
     scored = scored_rows(function, labels.log, canvas, wanted, resolved, judging.seed)
     return tuple(_row(name, rows, resolved, judging) for name, rows in scored.items()), notes
+
+
+def labelled_on(
+    function: CanvasScorer, labels: HeldOutLabels, resolved: ResolvedModel, canvas: str
+) -> dict[str, pl.DataFrame]:
+    """Return head -> its rows on a canvas, of titles that the function scores, with `positive`."""
+    places = TitleOrder(tuple(function.title_ids))
+    found = {}
+    for name, rows in labels.rows.items():
+        here = rows.filter(pl.col("canvas") == canvas)
+        here = here.filter(pl.Series(places.codes(here["title_id"]) != UNKNOWN))
+        found[name] = _known(here, resolved.model.heads[name])
+    return found
 
 
 def _known(rows: pl.DataFrame, head: HeadSpec) -> pl.DataFrame:
@@ -150,7 +158,7 @@ def scored_rows(
     resolved: ResolvedModel,
     seed: int = 0,
 ) -> dict[str, pl.DataFrame]:
-    """Return what each head says of its rows: their `logit`, beside member_id, value and positive.
+    """Return what each head says of its rows: their `logit`, beside place, member_id, value and positive.
 
     `wanted` has each head's rows of `log`, about titles that the function scores. Where they have more than
     `MOST_STATES` states, members are drawn.
@@ -169,7 +177,9 @@ def scored_rows(
                 top = values.max(axis=1, keepdims=True)
                 values = values - top - np.log(np.exp(values - top).sum(axis=1, keepdims=True))
             found = values[own["asked"].to_numpy(), places.codes(own["title_id"])]
-            parts[name].append(own.select("member_id", "value", "positive").with_columns(pl.Series("logit", found)))
+            parts[name].append(
+                own.select("place", "member_id", "value", "positive").with_columns(pl.Series("logit", found))
+            )
     return {name: pl.concat(found) for name, found in parts.items()}
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -90,6 +90,27 @@ def _bars(title: str, metric: str, rows: Sequence[tuple[str, Interval]], line: f
     axes.invert_yaxis()
     axes.set_xlim(left=0.0)
     axes.set_xlabel(f"{metric} with 95 % interval by member")
+    axes.set_title(title)
+    return figure
+
+
+def bars_with_intervals(
+    title: str, label: str, rows: Sequence[tuple[str, Interval]], *, marked: Collection[int] = ()
+) -> Any:
+    """Draw a bar per named interval around zero, those at `marked` places in another colour.
+
+    Raises:
+        ConfigError: matplotlib is not installed.
+    """
+    figure, axes = figure_with_axes(8, 1.4 + 0.35 * len(rows))
+    intervals = [interval for _, interval in rows]
+    colours = [_RED if place in marked else _BLUE for place in range(len(rows))]
+    values = [interval.value for interval in intervals]
+    axes.barh(range(len(rows)), values, xerr=_errors(intervals), color=colours, ecolor=_BLACK, capsize=3)
+    axes.axvline(0.0, color=_BLACK, linewidth=1)
+    axes.set_yticks(range(len(rows)), [name for name, _ in rows])
+    axes.invert_yaxis()
+    axes.set_xlabel(label)
     axes.set_title(title)
     return figure
 
