@@ -22,7 +22,10 @@ if TYPE_CHECKING:
     from fixtures.small_project import Playbill
 
 
-READING = ("check", "schema", "labels explain", "labels show", "rewards explain", "impact", "recommend", "parity")
+READING = (
+    *("check", "schema", "labels explain", "labels show", "rewards explain", "impact", "recommend", "parity"),
+    "diagnose",
+)
 WRITING = (
     *("apply", "features build", "materialize", "features backfill", "features push", "labels publish"),
     *("dataset build", "dataset show", "promote", "vectors publish", "vectors list"),
