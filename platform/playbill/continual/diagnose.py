@@ -21,7 +21,7 @@ from playbill.continual.diagnosis import Diagnosis, SliceDiagnosis, Verdict, rea
 from playbill.continual.size_matched import GroupGap, group_gaps
 from playbill.continual.slice_facts import SliceLog, distances
 from playbill.datasets.examples.sampling import UNKNOWN_BAND
-from playbill.datasets.splits import PROTOCOLS
+from playbill.datasets.splits import PROTOCOLS, TIME_PROTOCOLS
 from playbill.definitions.specs.head import loss_plugin
 from playbill.errors import ConfigError, StateError, UnknownNameError
 from playbill.evaluation import (
@@ -33,6 +33,7 @@ from playbill.evaluation import (
     open_model,
 )
 from playbill.evaluation.canvases.head_probabilities import held_out_labels, labelled_on, scored_rows
+from playbill.evaluation.cases.build import TARGETS
 from playbill.evaluation.evaluate import REPLAY
 from playbill.evaluation.measure import measure
 from playbill.features import FeatureDoor
@@ -161,7 +162,7 @@ def diagnose_model(
         (),
     )
     found = _slices(log, members, minimum, gaps, facts)
-    return replace(diagnosis, slices=_explained(found, diagnosis), notes=_notes(found, parts, scored, minimum))
+    return replace(diagnosis, slices=_explained(found, diagnosis), notes=_notes(found, parts, scored, diagnosis))
 
 
 def _check_names(options: DiagnoseOptions) -> None:
@@ -257,18 +258,23 @@ def _explained(found: list[SliceDiagnosis], diagnosis: Diagnosis) -> tuple[Slice
 
 
 def _notes(
-    found: list[SliceDiagnosis], parts: dict[str, Floats64], scored: dict[str, pl.DataFrame], minimum: int
+    found: list[SliceDiagnosis], parts: dict[str, Floats64], scored: dict[str, pl.DataFrame], diagnosis: Diagnosis
 ) -> tuple[str, ...]:
-    large = sum(one.verdict != "not concluded" for one in found)
+    minimum = diagnosis.minimum_members
     notes = (
         [f"gaps are taken apart over {', '.join(parts)}"]
         if parts
         else ["no fact of requests is known: gaps stay whole"]
     )
+    large = sum(one.verdict != "not concluded" for one in found)
+    if not any(one.verdict == "below" for one in found):
+        notes.append("no slice does worse than its lengths of history let one expect, beyond noise")
     if large < 3:
         notes.append(
-            f"{large} slices have at least {minimum} members: too few to say in which facts one is far from others"
+            f"slices with at least {minimum} members: {large}, too few to tell in which facts one is far from others"
         )
+    if large < len(found) and TARGETS[diagnosis.protocol] == "last" and diagnosis.protocol in TIME_PROTOCOLS:
+        notes.append("one request for each member: --protocol global_time_successive asks at every held-out play")
     if scored:
         notes.append(f"calibration is of the heads {', '.join(scored)}")
     return tuple(notes)

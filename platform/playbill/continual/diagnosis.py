@@ -196,12 +196,8 @@ def diagnosis_grids(diagnosis: Diagnosis) -> list[Grid]:
     )
     acted = [one for one in shown if one.verdict == "below"]
     rows = tuple((one.slice, "; ".join(one.reasons) or "-", one.suggestion) for one in acted)
-    what = Grid(
-        "why, and what to do" if rows else "no slice does worse than its lengths of history let one expect",
-        (diagnosis.by, "why", "suggestion"),
-        rows,
-    )
-    return [gaps, facts, what]
+    what = [Grid("why, and what to do", (diagnosis.by, "why", "suggestion"), rows)] if rows else []
+    return [gaps, facts, *what]
 
 
 def check_plot(file: Path) -> None:

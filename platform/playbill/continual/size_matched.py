@@ -31,7 +31,7 @@ from playbill.metrics.bootstrap import two_sided_p
 
 HISTORY_BANDS = (1, 2, 3, 5, 8, 12, 20, 35, 60, 100, 200, 500)
 """Where bands of history lengths begin; under the first there is no history."""
-RIDGE = 1e-6  # of a fact's variance: keeps the fit solvable where two facts say the same
+RIDGE = 20.0  # requests: what a slope of nothing weighs, so that few requests do not explain what is chance
 
 
 @dataclass(frozen=True)
@@ -156,17 +156,15 @@ def _standardised(values: Floats64) -> Floats64:
 
 
 def _slopes(within: Floats64) -> Floats64:
-    """Return [G, P] least squares slopes of the metric on facts, from [G, Z, Z] sums of products within bands."""
+    """Return [G, P] ridge slopes of the metric on facts of unit variance, from [G, Z, Z] sums of products within bands.
+
+    A fact that does not vary among the others has none.
+    """
     facts, metric = within[:, 1:, 1:], within[:, 1:, 0]
     size = facts.shape[1]
     if not size:
         return metric
-    diagonal = np.einsum("gpp->gp", facts)
-    # A fact that does not vary among the others has no slope there.
-    varies = diagonal > 1e-9 * np.maximum(diagonal.max(axis=1, keepdims=True), 1e-300)
-    held = facts * (varies[:, :, None] & varies[:, None, :])
-    held = held + np.eye(size) * np.where(varies, RIDGE * diagonal, 1.0)[:, :, None]
-    slopes: Floats64 = np.linalg.solve(held, np.where(varies, metric, 0.0)[:, :, None])[:, :, 0]
+    slopes: Floats64 = np.linalg.solve(facts + RIDGE * np.eye(size), metric[:, :, None])[:, :, 0]
     return slopes
 
 

@@ -87,10 +87,10 @@ class SliceLog:
     @classmethod
     def of(cls, case: EvaluationCase, by: str) -> SliceLog:
         """Divide a case by one of its slice columns."""
-        asked = case.frame[by].cast(pl.String).fill_null(UNKNOWN_BAND)
-        names = tuple(sorted(asked.unique().to_list()))
+        named = case.frame[by].cast(pl.String).fill_null(UNKNOWN_BAND)
+        names = tuple(sorted(named.unique().to_list()))
         code = {name: place for place, name in enumerate(names)}
-        requests = asked.replace_strict(code, return_dtype=pl.Int64).to_numpy()
+        requests = named.replace_strict(code, return_dtype=pl.Int64).to_numpy()
         events = event_groups(case, by).replace_strict(code, default=-1, return_dtype=pl.Int64).to_numpy()
         return cls(case, names, requests, events)
 
@@ -121,9 +121,9 @@ class SliceLog:
     def is_new(self) -> Mask:
         """[M] whether each target launched in the request's country at most `NEW_DAYS` ago, or has yet to."""
         case = self.case
-        asked = case.frame[case.rows]
-        launch = launches(case.rule.catalogue, asked["country"].to_list(), case.columns)
-        age = microseconds(asked["at"]) - np.where(launch == NEVER, 0, launch)
+        requested = case.frame[case.rows]
+        launch = launches(case.rule.catalogue, requested["country"].to_list(), case.columns)
+        age = microseconds(requested["at"]) - np.where(launch == NEVER, 0, launch)
         found: Mask = (launch != NEVER) & (age < NEW_DAYS * DAY_US)
         return found
 
@@ -139,13 +139,13 @@ class SliceLog:
         """[M] 1 where a target's original language is another than that of the request, nan where one is not known."""
         case = self.case
         members = case.tables.members
-        asked = case.frame.select("member_id", "language")
+        requested = case.frame.select("member_id", "language")
         if "language" in members.columns:
             own = members.select("member_id", own="language")
-            asked = asked.join(own, on="member_id", how="left", maintain_order="left")
-            asked = asked.with_columns(pl.coalesce("language", "own").alias("language"))
+            requested = requested.join(own, on="member_id", how="left", maintain_order="left")
+            requested = requested.with_columns(pl.coalesce("language", "own").alias("language"))
         spoken = case.rule.catalogue.described.frame["original_language"][case.columns]
-        wanted = asked["language"][case.rows]
+        wanted = requested["language"][case.rows]
         # A language is that of its region too: pt-BR speaks pt.
         base = [one.str.to_lowercase().str.split("-").list.first() for one in (spoken, wanted)]
         return (base[0] != base[1]).cast(pl.Float64).fill_null(float("nan")).to_numpy()
