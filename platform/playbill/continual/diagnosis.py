@@ -21,6 +21,7 @@ Verdict = Literal["below", "above", "no gap shown", "not concluded"]
 LEAST_SHARE = 0.15  # of a gap, from which on a part of it is a reason
 FAR = 1.0  # standard deviations from the other slices, from which on a fact is a reason
 MOST_REASONS = 3
+MOST_BARS = 40
 _MATCHED = ("cold_members", "history", "lead")  # facts that are no reasons: matched already, or an outcome
 
 _NEW = "take new titles and trends in by `playbill update {model}`, daily"
@@ -213,15 +214,21 @@ def check_plot(file: Path) -> None:
 def draw(diagnosis: Diagnosis, file: Path) -> Path:
     """Draw each slice's gap with its interval, as SVG or PNG by the file's ending.
 
+    Those below expectation are red, those with too few members for a conclusion grey; of many slices the largest gaps.
+
     Raises:
         ConfigError: matplotlib is not installed.
     """
-    rows = [(f"{one.slice} ({one.members})", one.gap) for one in diagnosis.slices if one.verdict != "not concluded"]
+    shown = diagnosis.slices[:MOST_BARS]
+    rows = [(f"{one.slice} ({one.members})", one.gap) for one in shown]
     title = f"{diagnosis.version}, {diagnosis.canvas}: gap of {diagnosis.main_metric} by {diagnosis.by} (members)"
     label = "minus what others have at the same lengths of history, 95 % interval by member"
-    marked = {place for place, one in enumerate(diagnosis.slices) if one.verdict == "below"}
+    colours = {
+        "marked": [place for place, one in enumerate(shown) if one.verdict == "below"],
+        "pale": [place for place, one in enumerate(shown) if one.verdict == "not concluded"],
+    }
     file.parent.mkdir(parents=True, exist_ok=True)
-    bars_with_intervals(title, label, rows, marked=marked).savefig(file, dpi=110)
+    bars_with_intervals(title, label, rows, **colours).savefig(file, dpi=110)
     return file
 
 

@@ -164,8 +164,7 @@ def _slopes(within: Floats64) -> Floats64:
     size = facts.shape[1]
     if not size:
         return metric
-    slopes: Floats64 = np.linalg.solve(facts + RIDGE * np.eye(size), metric[:, :, None])[:, :, 0]
-    return slopes
+    return np.linalg.solve(facts + RIDGE * np.eye(size), metric[:, :, None])[:, :, 0].astype(np.float64)
 
 
 def _group(row: int, facts: list[str], centre: _Solved, drawn: list[_Solved]) -> GroupGap:

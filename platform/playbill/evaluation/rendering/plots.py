@@ -14,7 +14,7 @@ from playbill.metrics import Interval
 
 BARS_PER_SLICE = 20
 MOST_FEATURES = 40
-_BLUE, _RED, _BLACK = "#4477aa", "#aa3377", "#222222"
+_BLUE, _RED, _BLACK, _GREY = "#4477aa", "#aa3377", "#222222", "#bbbbbb"
 _OTHERS = ("#ee7733", "#228833", "#999999", "#ccbb44", "#66ccee", "#aa3377")
 """Colours of baselines, none like the model's."""
 
@@ -95,16 +95,21 @@ def _bars(title: str, metric: str, rows: Sequence[tuple[str, Interval]], line: f
 
 
 def bars_with_intervals(
-    title: str, label: str, rows: Sequence[tuple[str, Interval]], *, marked: Collection[int] = ()
+    title: str,
+    label: str,
+    rows: Sequence[tuple[str, Interval]],
+    *,
+    marked: Collection[int] = (),
+    pale: Collection[int] = (),
 ) -> Any:
-    """Draw a bar per named interval around zero, those at `marked` places in another colour.
+    """Draw a bar per named interval around zero, those at `marked` places in red and those at `pale` ones in grey.
 
     Raises:
         ConfigError: matplotlib is not installed.
     """
     figure, axes = figure_with_axes(8, 1.4 + 0.35 * len(rows))
     intervals = [interval for _, interval in rows]
-    colours = [_RED if place in marked else _BLUE for place in range(len(rows))]
+    colours = [_RED if place in marked else _GREY if place in pale else _BLUE for place in range(len(rows))]
     values = [interval.value for interval in intervals]
     axes.barh(range(len(rows)), values, xerr=_errors(intervals), color=colours, ecolor=_BLACK, capsize=3)
     axes.axvline(0.0, color=_BLACK, linewidth=1)
