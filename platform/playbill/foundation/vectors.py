@@ -235,17 +235,17 @@ class _Publication:
 
     def _requests(self, scorer: Scorer, events: pl.DataFrame, moments: pl.DataFrame) -> Iterator[list[Request]]:
         """Yield what is asked of the version: every member at every moment, with the events before it."""
-        wanted = moments.select("member_id").unique()
-        own = events.join(wanted, on="member_id", how="semi", maintain_order="left")
-        histories = {str(key[0]): frame for key, frame in own.partition_by("member_id", as_dict=True).items()}
+        past = PastEvents.of(events, moments)
         state, canvas = scorer.encoder.state, self.bundle.resolved.main_canvas
         names = [*state.numeric, *state.categorical]
         for start in range(0, moments.height, REQUESTS_AT_ONCE):
             part = moments.slice(start, REQUESTS_AT_ONCE)
-            features = self._features(part, names)
+            rows = part.select("member_id", "event_timestamp").iter_rows()
             yield [
-                _request(canvas, member, at, histories[member], values)
-                for (member, at, _), values in zip(part.iter_rows(), features, strict=True)
+                Request(canvas, at, member_id=member, country=country, history=history, features=values)
+                for (member, at), (history, country), values in zip(
+                    rows, past.before(part), self._features(part, names), strict=True
+                )
             ]
 
     def _features(self, moments: pl.DataFrame, names: Sequence[str]) -> list[dict[str, object]]:
@@ -298,6 +298,51 @@ class _Publication:
         write_vectors(self.workspace.features, record, members, titles, split, applied)
 
 
+@dataclass(frozen=True, slots=True)
+class PastEvents:
+    """Events by member and moment, so that a member's events before a moment are found by search, not by a filter.
+
+    Those of one moment stay in the log's order. A log whose `seq` contradicts its moments is read by `seq`, as
+    everywhere else.
+    """
+
+    events: pl.DataFrame
+    ends: pl.DataFrame  # for each event: where its member's begin, how many rows end with it, and the country by then
+    place: pl.Series | None  # of each in the log; None where moments agree with `seq`
+
+    @classmethod
+    def of(cls, events: pl.DataFrame, moments: pl.DataFrame) -> PastEvents:
+        """Take the events of the members in `moments`, given in the log's order."""
+        own = events.join(moments.select("member_id").unique(), on="member_id", how="semi", maintain_order="left")
+        by_moment = own.with_row_index("place").sort("member_id", "event_at", maintain_order=True)
+        place = by_moment["place"]
+        ends = by_moment.select("member_id", "event_at", "country").with_row_index("stop", offset=1)
+        ends = ends.with_columns(
+            first=pl.col("stop").min().over("member_id") - 1, country=pl.col("country").forward_fill().over("member_id")
+        )
+        return cls(by_moment.drop("place"), ends, None if place.is_sorted() else place)
+
+    def before(self, moments: pl.DataFrame) -> Iterator[tuple[pl.DataFrame, str | None]]:
+        """Yield each member's events strictly before its moment, and the newest country that they name.
+
+        Args:
+            moments: member_id and event_timestamp, each member's in ascending order.
+        """
+        found = moments.select("member_id", "event_timestamp").join_asof(
+            self.ends,
+            left_on="event_timestamp",
+            right_on="event_at",
+            by="member_id",
+            allow_exact_matches=False,
+            check_sortedness=False,
+        )
+        for first, stop, country in found.select(pl.col("first", "stop").fill_null(0), "country").iter_rows():
+            history = self.events.slice(first, stop - first)
+            if self.place is not None:
+                history = history[self.place.slice(first, stop - first).arg_sort()]
+            yield history, country
+
+
 def member_moments(events: pl.DataFrame, cadence: timedelta, now: datetime, members: int | None = None) -> pl.DataFrame:
     """Return member_id, event_timestamp and last_event_at: for each day (or other span) with events, its end.
 
@@ -328,19 +373,6 @@ def _head_of(bundle: Bundle, wanted: str | None) -> str:
     if wanted not in ranking:
         raise UnknownNameError("head that ranks titles", wanted or "softmax", ranking)
     return wanted
-
-
-def _request(canvas: str, member: str, at: datetime, events: pl.DataFrame, features: dict[str, object]) -> Request:
-    history = events.filter(pl.col("event_at") < at)
-    country = history["country"].drop_nulls()
-    return Request(
-        canvas,
-        at,
-        member_id=member,
-        country=str(country[-1]) if len(country) else None,
-        history=history,
-        features=features,
-    )
 
 
 def _newest(moments: pl.DataFrame) -> list[int]:

@@ -20,7 +20,7 @@ from playbill.features.vectors import (
     vectors_folder,
     write_vectors,
 )
-from playbill.foundation.vectors import member_moments
+from playbill.foundation.vectors import PastEvents, member_moments
 
 START = datetime(2024, 3, 1, tzinfo=UTC)
 RECORD = PublishedVectors(
@@ -71,6 +71,26 @@ def test_every_event_is_before_the_first_moment_that_knows_it(hours, cadence, no
     for member, at in events.select("member_id", "event_at").iter_rows():
         own = moments.filter(pl.col("member_id") == member, pl.col("event_timestamp") > at)["event_timestamp"]
         assert own.min() - at <= cadence
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from("abc"), st.integers(0, 60), st.sampled_from(["SE", "BR", None])), min_size=1),
+    st.booleans(),
+)
+def test_events_before_a_moment_are_found_by_search_as_by_a_filter(rows, by_seq):
+    events = events_at([(member, hour) for member, hour, _ in rows]).with_columns(
+        pl.Series("country", [country for *_, country in rows], pl.String), seq=pl.int_range(len(rows))
+    )
+    # By `seq` alone, moments of a member go back and forth.
+    events = events.sort("member_id", "seq") if by_seq else events.sort("member_id", "event_at", "seq")
+    moments = member_moments(events, timedelta(hours=24), START + timedelta(hours=50))
+    for moment, (history, country) in zip(
+        moments.iter_rows(), PastEvents.of(events, moments).before(moments), strict=True
+    ):
+        plain = events.filter(pl.col("member_id") == moment[0], pl.col("event_at") < moment[1])
+        assert history.equals(plain)
+        named = plain.sort("event_at", maintain_order=True)["country"].drop_nulls()
+        assert country == (named[-1] if len(named) else None)
 
 
 def test_an_event_at_midnight_is_of_the_next_day():
