@@ -6,13 +6,14 @@ Letters: T titles, U those of a batch, ascending, the padding title first.
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 
 import torch
 from torch import Tensor
 
 from playbill.models.batch import ContextBatch, HistoryBatch, TargetBatch, TitleInputs
 from playbill.models.embeddings import bag_sizes
-from playbill.models.title_tower import PreparedTitles
+from playbill.models.title_tower import PreparedTitles, TextKind
 
 ABOUT_TITLES = ("about", "head")  # fields of a page's rows that are titles, see `rows.FIELDS`
 BAGS = {"genres": "genre_offsets", "name_grams": "name_offsets", "synopsis_grams": "synopsis_offsets"}
@@ -63,13 +64,16 @@ def some_prepared(prepared: PreparedTitles, title_U: Tensor) -> PreparedTitles:
     """Return what was prepared of some titles."""
     snapshots = replace(prepared.snapshots, values=prepared.snapshots.values[:, title_U])
     return PreparedTitles(
-        names=prepared.names[title_U],
-        synopses=prepared.synopses[title_U],
-        texts=prepared.texts[title_U],
+        text=partial(_some_text, prepared, title_U),
         numeric=prepared.numeric[title_U],
         snapshots=snapshots,
         experience=prepared.experience[title_U],
     )
+
+
+def _some_text(prepared: PreparedTitles, title_U: Tensor, kind: TextKind) -> Tensor:
+    vectors: Tensor = getattr(prepared, kind)
+    return vectors[title_U]
 
 
 def _some_bags(ids: Tensor, offsets: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:

@@ -17,6 +17,7 @@ from torch.nn import functional as F  # noqa: N812
 from playbill.models.batch import ContextBatch
 from playbill.models.config import NetworkConfig
 from playbill.models.embeddings import Fields, GramSpace, Normaliser, bag_sizes
+from playbill.models.title_tower import PreparedTitles
 
 HOURS_OF_WEEK = 24 * 7
 PULL_START = 1.0  # pull towards the source title before training, in lengths of a state
@@ -63,12 +64,12 @@ class ContextEncoder(nn.Module):
             values = torch.cat([values[:, :features], torch.zeros_like(values[:, features:])], dim=-1)
         return values
 
-    def queries(self, context: ContextBatch, space: GramSpace, names_TM: Tensor) -> Queries | None:
+    def queries(self, context: ContextBatch, space: GramSpace, titles: PreparedTitles) -> Queries | None:
         """Return what was typed in the requests, or what stands for it; None when no row has any.
 
         A name that stands for a query is not matched with names at the start of training.
         """
-        return read_queries(context, space, names_TM, self.name_match)
+        return read_queries(context, space, titles, self.name_match)
 
     def source(self, context: ContextBatch, vectors_TD: Tensor) -> Tensor:
         """Return the source titles' directions at the length of a state [N, D]; zero where a row has none."""
@@ -129,7 +130,7 @@ def requests_with_query(context: ContextBatch) -> Tensor:
 
 
 def read_queries(
-    context: ContextBatch, space: GramSpace, names_TM: Tensor, name_match: Tensor | None
+    context: ContextBatch, space: GramSpace, titles: PreparedTitles, name_match: Tensor | None
 ) -> Queries | None:
     """Return what was typed, or what stands for it; None when no request has a query.
 
@@ -148,7 +149,7 @@ def read_queries(
     rows = torch.cat([rows, filler])
     if name_match is None:
         return Queries(rows, read, read, place)
-    named = F.embedding(context.source_title[rows], names_TM) * context.by_name[rows].unsqueeze(-1)
+    named = F.embedding(context.source_title[rows], titles.names) * context.by_name[rows].unsqueeze(-1)
     named[rows.shape[0] - filler.shape[0] :] = 0
     return Queries(rows, read + named, read + name_match * named, place)
 

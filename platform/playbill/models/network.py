@@ -324,7 +324,7 @@ class Network(nn.Module):
         requested = some_requests(context, rows_p)
         unsaid = torch.zeros_like(requested.row)
         requested = replace(requested, row=unsaid, row_position=unsaid)
-        queries = self.context.queries(requested, self.grams, vectors.prepared.names)
+        queries = self.context.queries(requested, self.grams, vectors.prepared)
         state, own = self._in_context(states_ND[rows_p], requested, vectors, queries)
         place = torch.zeros_like(context.state)
         place[rows_p] = torch.arange(rows_p.shape[0], device=place.device)
@@ -350,7 +350,7 @@ class Network(nn.Module):
         """
         if states_ND is None:
             states_ND = self.states(history, vectors).flatten(0, 1)[context.state]
-        queries = self.context.queries(context, self.grams, vectors.prepared.names)
+        queries = self.context.queries(context, self.grams, vectors.prepared)
         state_ND, own_KND = self._in_context(states_ND, context, vectors, queries)
         return ScoringBatch(
             state=state_ND,

@@ -9,7 +9,10 @@ Axis letters: T titles, D width, M matching space, S snapshots, F features.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property, partial
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -21,17 +24,35 @@ from playbill.models.embeddings import DistinctFeatures, Fields, GramSpace, Norm
 
 VECTOR_STD = 0.05
 
+TextKind = Literal["names", "synopses", "texts"]
 
-@dataclass(frozen=True, slots=True)
+
+@dataclass(frozen=True)
 class PreparedTitles:
-    """What does not change while weights do, computed once per `TitleInputs`."""
+    """What does not change while weights do, computed once per `TitleInputs`: what is read of text when it first is.
 
-    names: Tensor  # [T, M] unit vectors of names
-    synopses: Tensor  # [T, M] unit vectors of synopses
-    texts: Tensor  # [T, E] unit vectors of synopses by a text encoder; E = 0 without one
+    Without metadata and queries nothing reads it, and of a large catalogue it is most of what there is to compute.
+    """
+
+    text: Callable[[TextKind], Tensor]
     numeric: Tensor  # [T, 2Fs] normalised static features
     snapshots: DistinctFeatures  # normalised time-dependent features at S moments
     experience: Tensor  # [T, 3] age, whether the age is known, and plays, compressed: what the gate reads
+
+    @cached_property
+    def names(self) -> Tensor:
+        """[T, M] unit vectors of names."""
+        return self.text("names")
+
+    @cached_property
+    def synopses(self) -> Tensor:
+        """[T, M] unit vectors of synopses."""
+        return self.text("synopses")
+
+    @cached_property
+    def texts(self) -> Tensor:
+        """[T, E] unit vectors of synopses by a text encoder; E = 0 without one."""
+        return self.text("texts")
 
 
 class TitleTower(nn.Module):
@@ -77,20 +98,23 @@ class TitleTower(nn.Module):
             known = ~torch.isnan(titles.age_days)
             age = torch.where(known, titles.age_days, 0.0).clamp(min=0).log1p()
             return PreparedTitles(
-                names=grams.names(titles.name_grams, titles.name_offsets),
-                synopses=grams.names(titles.synopsis_grams, titles.synopsis_offsets),
-                texts=self._texts(titles),
+                text=partial(self._text, titles, grams),
                 numeric=self.static(titles.numeric),
                 snapshots=self.dynamic.distinct(titles.snapshots),
                 experience=torch.stack([age, known.to(age.dtype), titles.plays.log1p()], dim=-1),
             )
 
-    def _texts(self, titles: TitleInputs) -> Tensor:
-        if not self.config.text_width:
-            return torch.zeros(titles.index.shape[0], 0, device=titles.index.device)
-        return F.normalize(
-            F.embedding_bag(titles.synopsis_grams, self.texts, titles.synopsis_offsets, mode="sum"), dim=-1
-        )
+    def _text(self, titles: TitleInputs, grams: GramSpace, kind: TextKind) -> Tensor:
+        # A tensor that was made in inference mode could not be read by a later training step.
+        with torch.inference_mode(False), torch.no_grad():
+            if kind == "names":
+                return grams.names(titles.name_grams, titles.name_offsets)
+            if kind == "synopses":
+                return grams.names(titles.synopsis_grams, titles.synopsis_offsets)
+            if not self.config.text_width:
+                return torch.zeros(titles.index.shape[0], 0, device=titles.index.device)
+            total = F.embedding_bag(titles.synopsis_grams, self.texts, titles.synopsis_offsets, mode="sum")
+            return F.normalize(total, dim=-1)
 
     def forward(self, titles: TitleInputs, prepared: PreparedTitles) -> tuple[Tensor, Tensor]:
         """Return title vectors [T, D] and the share [T, 1] of each title's id in its vector."""

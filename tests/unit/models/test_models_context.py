@@ -36,13 +36,13 @@ def test_a_named_query_is_read_as_if_the_name_had_been_typed(
 ) -> None:
     network = network_with(config, moved=False, named_queries=True)
     context = context_of([0, 3], source_title=np.array([2, 2]), by_name=np.array([1, 0]))
-    names = network.title_vectors(titles).prepared.names
-    queries = network.context.queries(context, network.grams, names)
+    prepared = network.title_vectors(titles).prepared
+    queries = network.context.queries(context, network.grams, prepared)
     assert queries is not None
-    assert torch.equal(queries.read[0], names[2])
+    assert torch.equal(queries.read[0], prepared.names[2])
     assert queries.rows[queries.read.any(dim=1)].tolist() == [0], "the other request has no query"
     assert not queries.dense.any(), "at the start a name is not matched with names"
-    assert network.context.queries(context_of([0, 3]), network.grams, names) is None
+    assert network.context.queries(context_of([0, 3]), network.grams, prepared) is None
 
 
 def test_queries_are_kept_for_requests_that_have_one(
@@ -51,8 +51,7 @@ def test_queries_are_kept_for_requests_that_have_one(
     network = network_with(config)
     grams, sizes = np.array([3, 4, 5, 6, 7]), np.array([0, 2, 0, 3, 0])
     context = context_of([0, 3, 4, 1, 2], query_grams=grams, query_offsets=np.cumsum(sizes) - sizes)
-    names = network.title_vectors(titles).prepared.names
-    queries = network.context.queries(context, network.grams, names)
+    queries = network.context.queries(context, network.grams, network.title_vectors(titles).prepared)
     assert queries is not None
     plain = network.grams.queries(context.query_grams, context.query_offsets)
     assert torch.equal(queries.dense, plain)

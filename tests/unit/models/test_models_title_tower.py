@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Callable
 from types import SimpleNamespace
 
 import numpy as np
@@ -93,3 +94,35 @@ def test_a_network_written_before_there_were_fallbacks_loads(config: NetworkConf
     del written["titles"]["fallback"]
     assert NetworkConfig.from_json(json.dumps(written)) == config
     assert not any("fallback" in name for name in Network(config).state_dict())
+
+
+@pytest.mark.parametrize(
+    ("metadata", "typed", "read"),
+    [(False, False, set()), (False, True, {"names"}), (True, False, {"names", "synopses"})],
+)
+def test_text_of_titles_is_worked_out_where_something_reads_it(
+    config: NetworkConfig,
+    history: HistoryBatch,
+    context_of: Callable[..., ContextBatch],
+    titles: TitleInputs,
+    monkeypatch: pytest.MonkeyPatch,
+    metadata: bool,
+    typed: bool,
+    read: set[str],
+) -> None:
+    network = Network(with_titles(config, metadata=metadata)).eval()
+    query = {"query_grams": np.array([3, 4]), "query_offsets": np.array([0, 2])} if typed else {}
+    computed, text = [], network.titles._text
+    monkeypatch.setattr(network.titles, "_text", lambda *given: (computed.append(given[-1]), text(*given))[1])
+    for _ in range(2):
+        network.scores(history, context_of([0, 3], **query), titles)
+    assert sorted(computed) == sorted(read), "each once"
+
+
+def test_text_that_was_first_read_in_inference_can_be_trained_on(config: NetworkConfig, titles: TitleInputs) -> None:
+    network = Network(config)
+    prepared = network.titles.prepare(titles, network.grams)
+    with torch.inference_mode():
+        assert prepared.names.any()
+    network.titles.metadata(titles, prepared).sum().backward()
+    assert network.titles.metadata.name.weight.grad is not None
