@@ -112,8 +112,14 @@ def test_text_of_titles_is_worked_out_where_something_reads_it(
 ) -> None:
     network = Network(with_titles(config, metadata=metadata)).eval()
     query = {"query_grams": np.array([3, 4]), "query_offsets": np.array([0, 2])} if typed else {}
-    computed, text = [], network.titles._text
-    monkeypatch.setattr(network.titles, "_text", lambda *given: (computed.append(given[-1]), text(*given))[1])
+    kinds = {id(titles.name_grams): "names", id(titles.synopsis_grams): "synopses"}
+    computed, vectors = [], network.grams.names
+
+    def counted(grams: torch.Tensor, offsets: torch.Tensor) -> torch.Tensor:
+        computed.append(kinds[id(grams)])
+        return vectors(grams, offsets)
+
+    monkeypatch.setattr(network.grams, "names", counted)
     for _ in range(2):
         network.scores(history, context_of([0, 3], **query), titles)
     assert sorted(computed) == sorted(read), "each once"
