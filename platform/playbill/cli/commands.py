@@ -56,6 +56,7 @@ _OWN = {
     ),
     "parity": Command("playbill.cli.features:parity", summary="Compare served features with what training sees."),
     "train": Command("playbill.cli.train:train", summary="Train a model and register it in MLflow."),
+    "update": Command("playbill.cli.update:update", summary="Train a champion on with the events that came since."),
     "pretrain": Command(
         "playbill.cli.pretrain:pretrain", summary="Train a foundation model, and publish its vectors for others."
     ),

@@ -46,13 +46,14 @@ def show(promotion: Promotion, as_json: bool) -> None:
         row |= {"kind": decision.kind if decision else None, "gates": [asdict(gate) for gate in promotion.gates]}
         click.echo(json.dumps(row))
     else:
-        _print_gates(promotion.gates)
+        print_gates(promotion.gates)
         click.echo(f"{version.reference} {promotion.verdict}: {promotion.reason}")
     if promotion.verdict == "rejected":
         sys.exit(1)
 
 
-def _print_gates(gates: tuple[GateResult, ...]) -> None:
+def print_gates(gates: tuple[GateResult, ...]) -> None:
+    """Print a table of gates; nothing without any."""
     if not gates:
         return
     from rich.table import Table

@@ -30,6 +30,8 @@ _OPTIONS = (
     click.option(
         "--seed", type=click.IntRange(min=0), help="Of weights, order and dropout (default: the definition's)."
     ),
+)
+_WORKERS = (
     click.option("--workers", type=click.IntRange(min=0), help="0 = this process; N = Ray workers."),
     click.option("--sharded/--no-sharded", default=None, help="Share the network out among workers, FSDP for DDP."),
     click.option("--gpu/--no-gpu", default=None, help="Use a GPU (default: when there is one)."),
@@ -38,7 +40,16 @@ _OPTIONS = (
 
 def training_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add what a run may override of its definition."""
-    for option in reversed(_OPTIONS):
+    return _with(command, (*_OPTIONS, *_WORKERS))
+
+
+def worker_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add where a run computes."""
+    return _with(command, _WORKERS)
+
+
+def _with(command: Callable[..., Any], options: Sequence[Callable[..., Any]]) -> Callable[..., Any]:
+    for option in reversed(options):
         command = option(command)
     return command
 

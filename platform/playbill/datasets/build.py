@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import fields, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import polars as pl
 
-from playbill.arrays import Ints64
+from playbill.arrays import Bools, Ints64
 from playbill.clock import Clock, from_microseconds
 from playbill.datasets.availability import availability_states
 from playbill.datasets.batching.batches import FIELDS, Task
-from playbill.datasets.batching.windows import Windows, cut_windows, last_windows
+from playbill.datasets.batching.windows import Windows, cut_windows, last_windows, row_ranges
 from playbill.datasets.candidate_masks import Audience
-from playbill.datasets.checks import check_context_coverage
+from playbill.datasets.checks import Boundary, check_context_coverage
 from playbill.datasets.encoding.context_columns import ContextColumns
-from playbill.datasets.encoding.encoder import Encoder
+from playbill.datasets.encoding.encoder import Encoder, EncoderState
 from playbill.datasets.encoding.fit import fit_encoder, with_categories
 from playbill.datasets.encoding.row_entries import page_rows
 from playbill.datasets.encoding.titles import (
@@ -31,7 +31,15 @@ from playbill.datasets.encoding.titles import (
 from playbill.datasets.encoding.tokens import floor_moments
 from playbill.datasets.examples.rows import TrainingRows
 from playbill.datasets.examples.sampling import ExampleWeights, reward_versions
-from playbill.datasets.examples.selection import Examples, LogTables, draw_strata, find_examples, learn, require_some
+from playbill.datasets.examples.selection import (
+    Examples,
+    Known,
+    LogTables,
+    draw_strata,
+    find_examples,
+    learn,
+    require_some,
+)
 from playbill.datasets.splits import Split
 from playbill.datasets.training_set import BatchSettings, TrainingSet
 from playbill.definitions.specs import ResolvedModel, TaskSpec, prune_heads
@@ -84,15 +92,48 @@ def build_training_set(
     resolved = prune_heads(resolved, learnt.left_out)
     schema: ServiceSchema = features.schema(resolved.model.features)
     state = fit_encoder(resolved, schema, learnt.events, learnt.titles, tables.vocabulary("title").entries)
+    return assemble(tables, resolved, learnt, boundary, features, state)
+
+
+@dataclass(frozen=True)
+class Earlier:
+    """What an earlier training set taught, for one that holds only what is new and what is drawn from it again."""
+
+    plays: Mapping[str, float]  # title -> plays that were counted there
+    counted: Bools  # [E] events that are not among those yet
+
+
+def assemble(
+    tables: LogTables,
+    resolved: ResolvedModel,
+    learnt: Known,
+    boundary: Boundary,
+    features: TrainingFeatureSource,
+    state: EncoderState,
+    earlier: Earlier | None = None,
+) -> TrainingSet:
+    """Build a training set of what is known, with an encoder's state that lacks values of categorical features.
+
+    With `earlier` plays are those of before and the new ones, categorical features keep the values that the state has
+    and get new ones behind them, and windows are those with an example, whatever the definition says of them.
+
+    Raises:
+        StateError: There is no example.
+        DataError: A canvas lists a context field that none of its requests has; not asked for with `earlier`.
+        ConfigError: There are too many strata for their floor.
+        IntegrityError: Something of the held-out part would be read.
+    """
     examples = find_examples(Encoder(state), learnt, resolved)
     require_some(len(examples.rows))
-    check_context_coverage(resolved, examples.requests, learnt.events, state.own_fields)
+    if earlier is None:
+        check_context_coverage(resolved, examples.requests, learnt.events, state.own_fields)
     boundary.events("training rows", learnt.events.select("member_id", "seq", "event_at")[examples.moments])
-    rows = features.member_features(schema.service, examples.requests)
+    rows = features.member_features(resolved.model.features, examples.requests)
+    schema = features.schema(resolved.model.features)
     snapshots, snapshot, kept = _snapshots(features, state.snapshot_hours, schema, rows["event_at"], state.titles)
     boundary.moments("title snapshots", from_microseconds(int(kept.max())))
-    encoder = Encoder(with_categories(state, rows, snapshots.categorical))
-    evidence = _evidence(encoder, learnt.events, examples.rows, resolved)
+    encoder = Encoder(with_categories(state, rows, snapshots.categorical, grow=earlier is not None))
+    evidence = _evidence(encoder, learnt.events, examples.rows, resolved, earlier)
     arrays = title_arrays(
         encoder,
         learnt.titles,
@@ -124,8 +165,8 @@ def build_training_set(
         snapshot=snapshot,
         states=states,
         state=seen.astype(np.int32),
-        windows=_windows(examples, resolved),
-        settings=_settings(resolved, encoder),
+        windows=_windows(examples, resolved) if earlier is None else _windows_with_examples(examples, resolved),
+        settings=_settings(resolved, encoder) if earlier is None else _every_window(_settings(resolved, encoder)),
         watermark=learnt.as_of,
         strata=strata,
         rewards=reward_versions(resolved),
@@ -141,15 +182,32 @@ def build_training_set(
     )
 
 
+def _windows_with_examples(examples: Examples, resolved: ResolvedModel) -> Windows:
+    """Cut windows that do not overlap, so that each example is in one, and keep those that have some."""
+    length, counts = resolved.model.history.length, np.bincount(examples.tokens.member, minlength=examples.members)
+    windows = cut_windows(counts, length, length, _reach(examples, counts))
+    first, last = row_ranges(windows, examples.rows.slot)
+    return windows[np.nonzero(last > first)[0]]
+
+
+def _every_window(settings: BatchSettings) -> BatchSettings:
+    return replace(settings, earlier_share=None)
+
+
 def _windows(examples: Examples, resolved: ResolvedModel) -> Windows:
     counts = np.bincount(examples.tokens.member, minlength=examples.members)
+    training = resolved.model.training
+    windows = cut_windows(counts, resolved.model.history.length, training.stride, _reach(examples, counts))
+    return windows[np.nonzero(last_windows(windows))[0]] if training.windows == "last" else windows
+
+
+def _reach(examples: Examples, counts: Ints64) -> Ints64:
+    """Return [M] the tokens that the last state with a row has read, -1 for a member without rows."""
     reach = np.full(examples.members, -1, np.int64)
     first = np.cumsum(counts) - counts + np.arange(examples.members)
     member = np.searchsorted(first, examples.rows.slot, side="right") - 1
     np.maximum.at(reach, member, examples.rows.slot - first[member])
-    training = resolved.model.training
-    windows = cut_windows(counts, resolved.model.history.length, training.stride, reach)
-    return windows[np.nonzero(last_windows(windows))[0]] if training.windows == "last" else windows
+    return reach
 
 
 def _moments(event_at: pl.Series, resolved: ResolvedModel) -> Ints64:
@@ -176,13 +234,19 @@ def _snapshots(
     return found, place.astype(np.int32), kept
 
 
-def _evidence(encoder: Encoder, events: pl.DataFrame, rows: TrainingRows, resolved: ResolvedModel) -> Ints64:
+def _evidence(
+    encoder: Encoder, events: pl.DataFrame, rows: TrainingRows, resolved: ResolvedModel, earlier: Earlier | None
+) -> Ints64:
     """Return [T] plays of each title; of one without any, how often a ranking head has it as its target.
 
     A title that is still to come has reminders and no plays: it has an identity that can be learnt all the same.
     """
-    played = events.filter(pl.col("action") == "play")["title_id"]
+    counted = events if earlier is None else events.filter(pl.Series(earlier.counted))
+    played = counted.filter(pl.col("action") == "play")["title_id"]
     counts = np.bincount(encoder.title_rows.encode(played), minlength=encoder.title_rows.size)
+    if earlier is not None:
+        before = [earlier.plays.get(title, 0.0) for title in encoder.title_rows.entries]
+        counts += np.asarray([0.0, *before]).astype(counts.dtype)
     wanted = np.zeros(len(rows), np.bool_)
     for name, label in rows.labels.items():
         if ranks(resolved.model.heads[name].loss):

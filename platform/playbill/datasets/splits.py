@@ -85,6 +85,11 @@ class Split:
             self.frame.write_parquet(beside, metadata={_METADATA: json.dumps(about)})
 
     @classmethod
+    def at(cls, frame: pl.DataFrame, cutoff: datetime) -> Split:
+        """Return a split by time of events whose folds are known: `train` lies before the cutoff, and `test` after."""
+        return cls(frame, "global_time", cutoff, cutoff, _digest(frame, "global_time"))
+
+    @classmethod
     def load(cls, path: Path) -> Split:
         """Read what `save` wrote.
 

@@ -11,6 +11,7 @@ from playbill.project.references import definition_reference
 
 if TYPE_CHECKING:
     from playbill.continual import Diagnosis
+    from playbill.continual.update import UpdateOutcome
     from playbill.foundation import PretrainOutcome
     from playbill.project.evaluation import EvaluationResult
     from playbill.training.run import TrainOutcome
@@ -64,6 +65,46 @@ class ModelMethods:
 
         reference = definition_reference(model, definition, "train")
         return train(self.workspace, reference, TrainOptions(protocol, epochs, seed, workers, gpu, sharded), progress)
+
+    def update(
+        self,
+        model: str,
+        *,
+        workers: int | None = None,
+        gpu: bool | None = None,
+        sharded: bool | None = None,
+        progress: ProgressListener | None = None,
+    ) -> UpdateOutcome:
+        """Train a model's champion on with the events that came since, and register the result as a candidate.
+
+        With `promote: auto` in its definition it becomes champion where its gates pass. An update that was killed is
+        resumed by the same call.
+
+        Args:
+            model: By name; it starts from its champion.
+            workers: As in `train`, like the three that follow.
+            gpu: Whether to use one.
+            sharded: Whether each worker holds a part of the network.
+            progress: Hears of progress.
+
+        Returns:
+            `status`, "updated" or "nothing to do", with the candidate's `version`, what it learnt from, and its gates.
+
+        Raises:
+            DefinitionError: The definition or its feature service is not what the champion was trained by.
+            StateError: There is no champion, or another process is updating it.
+            IntegrityError: The champion's files are damaged.
+            ServiceError: MLflow, the database, the feature store or the cluster cannot be reached.
+
+        Example:
+            >>> project.update("everycanvas").status
+            'nothing to do'
+        """
+        from playbill.continual.update import update
+        from playbill.training.options import TrainOptions
+
+        name = definition_reference(model, None, "update")
+        return update(self.workspace, name, TrainOptions(workers=workers, gpu=gpu, sharded=sharded), progress)
 
     def pretrain(
         self,

@@ -106,21 +106,21 @@ def adopt_checkpoint(files: Path, folder: Path) -> Path:
     return final
 
 
-def load_checkpoint(path: Path, settings: str) -> Checkpoint:
-    """Read one checkpoint folder; `settings` is the digest of those of the run that wants to go on.
+def load_checkpoint(path: Path, settings: str | None) -> Checkpoint:
+    """Read one checkpoint folder; `settings` is the digest of those of the run that wants to go on, None for any.
 
     Raises:
         IntegrityError: A file is missing or is not what was written.
         StateError: The checkpoint belongs to a run with other settings.
     """
     state = _checked_state(path)
-    if state["settings"] != settings:
+    if settings is not None and state["settings"] != settings:
         raise StateError(f"{path} belongs to a run with other settings; choose a fresh folder for this run")
     has_best = BEST in state["sha256"]
     return Checkpoint(
         epoch=state["epoch"],
         step=state["step"],
-        settings=settings,
+        settings=state["settings"],
         weights=load_tensors(path / WEIGHTS),
         average=load_tensors(path / AVERAGE),
         optimizer=_read_optimizer(path / OPTIMIZER),

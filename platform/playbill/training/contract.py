@@ -94,6 +94,15 @@ class FitResult:
     resumed_from: int | None  # finished epochs of the checkpoint the run went on from, None for a fresh run
     seconds: float
 
+    def summary(self) -> dict[str, float]:
+        """Return seconds in the loop, the median speed of an epoch, and the loss of the last one."""
+        speeds = sorted(report["tokens_per_second"] for report in self.reports)
+        return {
+            "train_seconds": sum(report["seconds"] for report in self.reports),
+            "tokens_per_second": speeds[len(speeds) // 2],
+            "final_loss": self.reports[-1]["loss"],
+        }
+
 
 class LoopSettings(BaseModel):
     """Settings of the training loop. An unknown key is an error."""

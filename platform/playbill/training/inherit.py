@@ -124,17 +124,17 @@ def inherit(network: Network, encoder: Encoder, plays: Floats32, parent: Parent)
     space is not found by it.
     """
     state, theirs = encoder.state, parent.state
-    own = NamedTensors(network, axes_of(network.config, state, state.titles, _years_among(state, theirs)))
+    own = NamedTensors(network, axes_of(network.config, state, state.titles, years_among(state, theirs)))
     played = set(parent.titles)
     known = tuple(title if title in played else UNKNOWN for title in theirs.titles)
     other = NamedTensors(
-        parent.bundle.network(), axes_of(parent.bundle.config, theirs, known, _years_among(theirs, theirs))
+        parent.bundle.network(), axes_of(parent.bundle.config, theirs, known, years_among(theirs, theirs))
     )
     fresh_TD = network.titles.id.weight.clone()
     if network.titles.given is not None:
         network.titles.given.weight.zero_()  # a fresh one is noise, which a frozen tower would keep
     for name in own.tensors.keys() & other.tensors.keys():
-        _take(name, own, other)
+        take(name, own, other)
     here, _ = _places(own.axes[IDS][0], other.axes[IDS][0], network.config.titles.titles)
     _turn_new_titles(network.titles.id.weight, fresh_TD, here, torch.from_numpy(np.asarray(plays)) > 0)
     network.forget_titles()
@@ -158,8 +158,11 @@ class NamedTensors:
                 self.tensors[name] = tensor
 
 
-def _take(name: str, own: NamedTensors, other: NamedTensors) -> None:
-    """Copy what has the same labels. A tensor of another size along an axis without labels stays as it is."""
+def take(name: str, own: NamedTensors, other: NamedTensors, *, start: bool = True) -> None:
+    """Copy what has the same labels. A tensor of another size along an axis without labels stays as it is.
+
+    With `start` new values of fields begin as the parent's unknown value of their field.
+    """
     here, there = own.tensors[name], other.tensors[name]
     none: Axes = (None,) * here.ndim
     axes, their_axes = own.axes.get(name, none), other.axes.get(name, none)
@@ -168,7 +171,7 @@ def _take(name: str, own: NamedTensors, other: NamedTensors) -> None:
         for labels, size, their_size in zip(axes, here.shape, there.shape, strict=True)
     ):
         return
-    if name in (*FIELDS, FALLBACK, GENRES):
+    if start and name in (*FIELDS, FALLBACK, GENRES):
         _start_new(here, there, axes[0] or (), their_axes[0] or (), unknown=name != GENRES)
     pairs = [_places(*found) for found in zip(axes, their_axes, here.shape, strict=True)]
     here[_grid([to for to, _ in pairs])] = there[_grid([of for _, of in pairs])].to(here)
@@ -305,7 +308,7 @@ def _buckets(size: int) -> list[str]:
     return [str(bucket) for bucket in range(1, size)]
 
 
-def _years_among(state: EncoderState, edges: EncoderState) -> list[str]:
+def years_among(state: EncoderState, edges: EncoderState) -> list[str]:
     """Return for each of a state's buckets of release years which bucket between other edges it belongs to."""
     if not state.year_edges:
         return ["1"]

@@ -78,6 +78,19 @@ def fit(
     return _LoopRun(network, batches, settings, place or WorkerPlace(), folder, report, progress, validate).fit()
 
 
+def tables_by_rows(network: Network, batches: BatchSource, world: int) -> list[Tensor]:
+    """Return the tables of titles of which a step moves the rows of its batch alone.
+
+    Workers add up whole gradients, so theirs are not among them.
+    """
+    if world > 1 or network.config.titles.titles <= ROWS_FROM:
+        return []
+    targets = next(iter(batches.epoch(0, 0, 1)))[2]
+    if not network.ranks_named_titles(TargetBatch.from_arrays(targets).negatives):
+        return []
+    return [table.weight for table in network.title_tables() if table.weight.requires_grad]
+
+
 class _LoopRun:
     def __init__(
         self,
@@ -104,7 +117,9 @@ class _LoopRun:
         if not self.steps:
             raise StateError("there is nothing to train on: the training set has no batch")
         self.epochs = settings.total_epochs(self.steps)
-        by_rows = self._tables_by_rows()
+        by_rows = tables_by_rows(network, batches, self.place.world)
+        for table in (table for table in network.title_tables() if table.weight.requires_grad):
+            table.sparse = bool(by_rows)
         own = self.held.parameters
         given = settings.head_rates  # it may name heads that the data left out
         rates = {f"heads.{place}.": given[name] for place, name in enumerate(self.heads) if name in given}
@@ -114,20 +129,6 @@ class _LoopRun:
         self.reports: list[dict[str, float]] = []
         self.best: dict[str, Tensor] | None = None
         self.best_epoch: int | None = None
-
-    def _tables_by_rows(self) -> list[Tensor]:
-        """Return the tables of titles of which a step moves the rows of its batch alone.
-
-        Workers add up whole gradients, so theirs are not among them.
-        """
-        tables = [table for table in self.network.title_tables() if table.weight.requires_grad]
-        by_rows = self.place.world == 1 and self.titles.count > ROWS_FROM
-        if by_rows:
-            targets = next(iter(self.batches.epoch(0, 0, 1)))[2]
-            by_rows = self.network.ranks_named_titles(TargetBatch.from_arrays(targets).negatives)
-        for table in tables:
-            table.sparse = by_rows
-        return [table.weight for table in tables] if by_rows else []
 
     def fit(self) -> FitResult:
         """Train every epoch that is left."""

@@ -116,12 +116,6 @@ class RunPlan:
         """Ray workers, 0 = this process."""
         return self.options.worker_count(self.workspace.project.settings.training)
 
-    @property
-    def storage(self) -> str | None:
-        """Folder that workers on other machines share, None where the project names none."""
-        shared = self.workspace.training_storage
-        return None if shared is None else f"{shared.rstrip('/')}/{self.workspace.name}/{self.folder.path.name}"
-
     def lineage(self, resolved: ResolvedModel, watermark: datetime) -> Lineage:
         """Return what a version of this run is made of.
 

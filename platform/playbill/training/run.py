@@ -6,10 +6,8 @@ import time
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cached_property
-from pathlib import Path
 
 import polars as pl
-import torch
 
 from playbill.config import Workspace
 from playbill.datasets import TrainingSet, build_training_set
@@ -25,8 +23,9 @@ from playbill.ranking.scoring.state_cache import KeptSnapshots
 from playbill.training.build import build_network, network_config
 from playbill.training.example_weights import example_weights
 from playbill.training.inherit import inherited
-from playbill.training.loop import FitResult, Progress, WorkerPlace, fit
+from playbill.training.loop import FitResult
 from playbill.training.options import TrainOptions
+from playbill.training.placement import TrainingPlace
 from playbill.training.plan import RunPlan
 from playbill.training.recording import (
     about_version,
@@ -48,7 +47,6 @@ from playbill.versions.promotion.descriptions import describe_version
 from playbill.versions.tracking import Lineage, RunHandle
 
 BUNDLE = "bundle"
-CHECKPOINTS = "checkpoints"
 SPLIT = "split.parquet"
 
 
@@ -164,7 +162,7 @@ class _TrainingRun:
             log_evaluation(run, evaluation, plan.split)
             log_features(run, features)
             self.watcher.stage("register")
-            version = plan.tracking.register(run, plan.folder.path / BUNDLE, model, lineage.tags(), _summary(result))
+            version = plan.tracking.register(run, plan.folder.path / BUNDLE, model, lineage.tags(), result.summary())
             about = about_version(self.resolved, lineage, plan.workspace.name, run)
             describe_version(plan.tracking, model, version, quality(evaluation, self.resolved.main_canvas), about)
         plan.folder.remember(run_id=run.run_id, version=version, digest=digest)
@@ -182,7 +180,7 @@ class _TrainingRun:
             epochs=len(result.reports),
             resumed_from=result.resumed_from,
             seconds=time.perf_counter() - plan.begun,
-            **_summary(result),
+            **result.summary(),
         )
 
     def _earlier_run(self) -> str | None:
@@ -221,39 +219,9 @@ class _TrainingRun:
 
     def _fit(self, data: TrainingSet, network: Network, run: RunHandle) -> FitResult:
         plan = self.plan
-        training = plan.workspace.project.settings.training
-        gpu = training.gpu if plan.options.gpu is None else plan.options.gpu
-        epochs = plan.settings.total_epochs(data.steps(max(1, plan.workers)))
-
-        def report(numbers: dict[str, float], _checkpoint: Path | None) -> None:
-            run.log_metrics({name: value for name, value in numbers.items() if name != "epoch"}, int(numbers["epoch"]))
-            if plan.workers:  # Steps are counted on the workers; epochs are what is heard of here.
-                self.watcher.advance(int(numbers["epoch"]), epochs, f"epochs, loss {numbers['loss']:.3f}")
-
         self.watcher.stage("train")
-        folder = plan.folder.path / CHECKPOINTS
-        if plan.workers:
-            from playbill.training.ray_trainer import Cluster, fit_distributed
-
-            threads = max(1, training.threads)
-            sharded, address = plan.options.is_sharded(training), plan.workspace.ray_address
-            cluster = Cluster(workers=plan.workers, gpu=gpu, threads=threads, address=address, sharded=sharded)
-            saved, storage = plan.folder.training_set, plan.storage
-            return fit_distributed(
-                network, data, plan.settings, cluster, folder=folder, storage=storage, saved=saved, report=report
-            )
-        if training.threads:
-            torch.set_num_threads(training.threads)
-        place = (
-            WorkerPlace(device=torch.device("cuda"))
-            if gpu is not False and torch.cuda.is_available()
-            else WorkerPlace()
-        )
-        return fit(network, data, plan.settings, folder=folder, report=report, progress=self._progress, place=place)
-
-    def _progress(self, progress: Progress) -> None:
-        detail = f"epoch {progress.epoch}/{progress.epochs}, loss {progress.loss:.3f}"
-        self.watcher.advance(progress.step, progress.steps, detail)
+        place = TrainingPlace.of(plan.workspace, plan.options, plan.folder)
+        return place.fit(network, data, plan.settings, run.log_metrics, self.watcher)
 
     def _with_terms(self, network: Network, data: TrainingSet, lineage: Lineage, run: RunHandle) -> Network:
         """Return the network with the terms that its heads ask for, and learn their weights and those of blends."""
@@ -315,12 +283,3 @@ class _TrainingRun:
             scorer, data, *given, seed=seed, progress=lambda done, total: advance(done, total, "features")
         )
         return evaluation, features
-
-
-def _summary(result: FitResult) -> dict[str, float]:
-    speeds = sorted(report["tokens_per_second"] for report in result.reports)
-    return {
-        "train_seconds": sum(report["seconds"] for report in result.reports),
-        "tokens_per_second": speeds[len(speeds) // 2],
-        "final_loss": result.reports[-1]["loss"],
-    }

@@ -232,22 +232,12 @@ def test_an_outside_trunk_brings_its_own_options(monkeypatch: pytest.MonkeyPatch
     assert '"windows":3' in spec.model_dump_json()
 
 
-def test_keys_that_have_no_effect_yet_are_named() -> None:
-    spec = ModelSpec.model_validate(
-        model(
-            adaptation={"country": "gate"},
-            promote="auto",
-            init_from="foundation@champion",
-            sampling={"strata": ["country", "tenure"], "floor": 0.02},
-            heads={
-                "play": {"label": "play", "loss": "softmax", "reward": "long_term"},
-                "genre": {"auxiliary": "next_genres", "weight": 0.1},
-            },
-        )
-    )
-    paths = [path for path, _ in spec.unavailable()]
-    assert paths == ["promote"]
-    assert ModelSpec.model_validate(model()).unavailable() == ()
+def test_how_a_champion_is_updated_is_in_a_hash_only_where_it_is_said() -> None:
+    assert "update" not in json.loads(ModelSpec.model_validate(model()).model_dump_json())
+    said = ModelSpec.model_validate(model(promote="auto", update={"replay": 0.3}))
+    assert json.loads(said.model_dump_json())["update"]["replay"] == 0.3
+    with pytest.raises(ValidationError, match="new_titles"):
+        ModelSpec.model_validate(model(update={"new_titles": "guess"}))
 
 
 def test_how_a_network_bends_to_countries_is_in_a_hash_only_where_it_does() -> None:

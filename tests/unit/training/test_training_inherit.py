@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -13,133 +12,36 @@ import pytest
 import torch
 
 from fixtures import shown_service as service
+from fixtures.vocabulary_problem import (
+    HEADS,
+    TITLES,
+    VOCABULARIES,
+    by_title,
+    config,
+    events,
+    parent_of,
+    renumbered,
+    shaken,
+    state,
+    states,
+    turned,
+)
 from playbill.config import shipped_folder
 from playbill.datasets import Encoder
-from playbill.datasets.arrays import HistoryArrays
 from playbill.datasets.encoding.encoder import EncoderState
-from playbill.datasets.encoding.titles import title_arrays
-from playbill.datasets.encoding.tokens import pad
 from playbill.definitions.specs.network import GatedTransformerOptions
 from playbill.definitions.zoo import load_zoo
 from playbill.errors import StateError
 from playbill.models import (
-    ContextBatch,
     HeadConfig,
     HistoryBatch,
     Network,
-    NetworkConfig,
-    RowConfig,
     TitleInputs,
-    TrunkConfig,
 )
-from playbill.ranking.scoring.bundle import read_bundle, write_bundle
-from playbill.tables.frames import empty_frame
 from playbill.training import LoopSettings, fit, loop
 from playbill.training.build import build_network, network_config
 from playbill.training.inherit import NamedTensors, Parent, axes_of, inherit, inherited
 from playbill.training.start import network_differences
-
-NOW = datetime(2024, 5, 1, tzinfo=UTC)
-TITLES = [f"t{number:02d}" for number in range(20)]
-GENRES, YEARS = ("crime", "drama", "horror", "war"), (1980, 1999, 2010)
-VOCABULARIES: dict[str, Any] = {
-    "titles": tuple(TITLES),
-    "actions": ("play", "thumbs_up", "abandon"),
-    "canvases": ("home", "search", "kids", "lobby"),
-    "countries": ("BR", "FR", "US"),
-    "devices": ("phone", "tv"),
-    "languages": ("en", "fr", "pt"),
-    "genres": GENRES,
-    "kinds": ("film", "game", "series"),
-    "original_languages": ("de", "en"),
-    "rows": ("gems", "popular"),
-    "numeric": ("activity__plays", "activity__hours"),
-    "title_snapshot": ("fame__plays", "fame__age"),
-    "title_vectors": ("taste__0", "taste__1", "taste__2"),
-}
-CATEGORIES = {"activity__plan": ("basic", "full"), "activity__band": ("a", "b", "c")}
-TITLE_CATEGORIES = {"facts__studio": ("blue", "red"), "facts__mood": ("calm", "dark", "wild")}
-
-
-def state(**changes: Any) -> EncoderState:
-    given = {
-        **VOCABULARIES,
-        "history_length": 8,
-        "merge": True,
-        "year_edges": YEARS,
-        "metadata": ("genres", "kind", "original_language", "release_year", "name"),
-        "text_buckets": 64,
-        "snapshot_hours": 24,
-        "canvas_fields": {},
-        "service": "s",
-        "service_version": "v1",
-        "row_positions": True,
-        "categorical": CATEGORIES,
-        "title_categorical": TITLE_CATEGORIES,
-        "row_texts": {"gems": "Gems", "popular": "Popular"},
-    }
-    return EncoderState.model_validate({**given, **changes})
-
-
-def turned(values: tuple[str, ...], by: int = 1) -> tuple[str, ...]:
-    return (*values[by:], *values[:by])
-
-
-def renumbered() -> EncoderState:
-    """Return the same vocabularies, every one in another order."""
-    changes: dict[str, Any] = {name: turned(values) for name, values in VOCABULARIES.items()}
-    changes["categorical"] = {name: turned(values) for name, values in reversed(CATEGORIES.items())}
-    changes["title_categorical"] = {name: turned(values) for name, values in reversed(TITLE_CATEGORIES.items())}
-    return state(**changes)
-
-
-HEADS = (
-    HeadConfig(name="play", loss="softmax"),
-    HeadConfig(name="up", loss="bce", level=True),
-    HeadConfig(name="wish", loss="softmax"),
-    HeadConfig(name="row", loss="bce", target="row"),
-    HeadConfig(name="stay", loss="bce", target="page"),
-    HeadConfig(name="genres", loss="bce", target="genres"),
-    HeadConfig(name="kind", loss="bce", target="kind"),
-)
-
-
-def config(own: EncoderState, heads: tuple[HeadConfig, ...] = HEADS, **changes: Any) -> NetworkConfig:
-    sizes = Encoder(own).network_sizes()
-    names = {name: {"gems": (3, 4), "popular": (5,)}.get(name, (6,)) for name in own.row_texts}
-    genres = {name: (10 + GENRES.index(name),) if name in GENRES else (9,) for name in own.genres}
-    return NetworkConfig.model_validate(
-        {
-            "trunk": TrunkConfig(dim=16, layers=2, heads=2, sharing={"type": "adapters", "width": 4}).model_dump(),
-            **sizes,
-            "context": sizes["context"] | {"title_crossing": True},
-            "titles": sizes["titles"] | {"fallback": True},
-            "text": {"buckets": 64, "dim": 32},
-            "rows": RowConfig(names=tuple(names.values()), genres=tuple(genres.values())).model_dump(),
-            "heads": [head.model_dump() for head in heads],
-            **changes,
-        }
-    )
-
-
-def shaken(network: Network, seed: int = 5) -> Network:
-    """Move every parameter and statistic, as training would."""
-    generator = torch.Generator().manual_seed(seed)
-    with torch.no_grad():
-        for name, tensor in network.state_dict().items():
-            noise = torch.randn(tensor.shape, generator=generator)
-            tensor.add_(noise.abs() * 0.2 if name.endswith((".scale", "rarity")) else noise * 0.2)
-        network.titles.id.weight[0] = 0
-    return network.eval()
-
-
-def parent_of(folder: Path, own: EncoderState, network: Network, plays: np.ndarray | None = None) -> Parent:
-    """Return a version in a folder, as training would have left it."""
-    resolved = service.model({"play": {"label": "play", "loss": "softmax"}})
-    plays = np.ones(len(own.titles) + 1) if plays is None else plays
-    given = {"resolved": resolved, "encoder": Encoder(own), "config": network.config, "plays": plays}
-    write_bundle(folder, weights=network.state_dict(), **given)
-    return Parent("foundation:3", read_bundle(folder))
 
 
 @pytest.fixture(scope="module")
@@ -147,106 +49,11 @@ def parent(tmp_path_factory: pytest.TempPathFactory) -> Parent:
     return parent_of(tmp_path_factory.mktemp("p") / "bundle", state(), shaken(Network(config(state()))))
 
 
-def events(device: str = "tv") -> pl.DataFrame:
-    draw, rows = np.random.default_rng(4), []
-    for place in range(8):
-        at = NOW + timedelta(hours=float(draw.integers(1, 99)) + 100 * place)
-        title = str(draw.choice(TITLES[:12]))
-        for action in ("play", "thumbs_up")[: 1 + place % 2]:
-            rows.append(
-                {"member_id": "m", "seq": len(rows), "event_at": at, "action": action, "title_id": title}
-                | {"canvas": ("home", "lobby", "kids")[place % 3], "device": device if place % 2 else "phone"}
-                | {"language": ("fr", "en", None)[place % 3], "duration_s": float(200 * place)}
-            )
-    return service.frame(rows)
-
-
-def histories(encoder: Encoder, frame: pl.DataFrame) -> HistoryBatch:
-    tokens = encoder.tokens(frame)
-    width = np.array([len(tokens)])
-    arrays: HistoryArrays = pad(tokens.values, np.zeros(1, np.int64), width, len(tokens))
-    return HistoryBatch.from_arrays(arrays)
-
-
-def catalogue(encoder: Encoder, genres: tuple[str, ...] = GENRES) -> TitleInputs:
-    ids = [*TITLES, "late"]
-    frame = pl.DataFrame(
-        {
-            "title_id": ids,
-            "name": [f"Name {title}" for title in ids],
-            "genres": [[genres[place % 4], genres[(place + 1) % 4]] for place in range(len(ids))],
-            "kind": [("film", "series", "game")[place % 3] for place in range(len(ids))],
-            "original_language": [("en", "de", None)[place % 3] for place in range(len(ids))],
-            "release_date": [date(1970 + 3 * place, 1, 1) for place in range(len(ids))],
-        }
-    )
-    studios = pl.DataFrame(
-        {
-            "title_id": ids,
-            "facts__studio": [("red", "blue")[place % 2] for place in range(len(ids))],
-            "facts__mood": [("wild", "calm", "dark", None)[place % 4] for place in range(len(ids))],
-        }
-    )
-    of_title = {title: place for place, title in enumerate(ids)}
-    order = [of_title[title] for title in encoder.title_rows.entries]
-    scale = [ord(name[-1]) for name in encoder.state.title_vectors]
-    snapshots = np.zeros((1, 1 + len(order), len(encoder.state.title_snapshot)), np.float32)
-    for place, name in enumerate(encoder.state.title_snapshot):
-        snapshots[0, 1:, place] = [3 * own + len(name) for own in order]
-    arrays = title_arrays(
-        encoder,
-        frame,
-        empty_frame("availability"),
-        plays=np.array([0, *(own % 5 for own in order)]),  # of some nothing but metadata and kind are known
-        as_of=NOW,
-        snapshots=snapshots,
-        categorical=studios,
-        vectors=np.array([[np.nan] * len(scale), *([own * size for size in scale] for own in order)], np.float32),
-    )
-    return TitleInputs.from_arrays(arrays)
-
-
-def requests(encoder: Encoder, frame: pl.DataFrame) -> ContextBatch:
-    rows = frame.with_columns(
-        pl.Series("activity__plays", np.arange(frame.height), dtype=pl.Float32),
-        pl.Series("activity__hours", [None, *range(1, frame.height)], dtype=pl.Float32),
-        pl.Series("activity__plan", [("full", "basic")[place % 2] for place in range(frame.height)]),
-        pl.Series("activity__band", [("c", "a", None)[place % 3] for place in range(frame.height)]),
-        row=pl.lit("gems"),
-        row_position=pl.lit(3.0),
-        query=pl.lit(None, pl.String),
-        source_title_id=pl.lit("t03"),
-    )
-    found = encoder.contexts(rows)
-    count = frame.height
-    arrays: Any = {
-        name: getattr(found, name) for name in found.__dataclass_fields__ if name not in ("moment", "member")
-    }
-    return ContextBatch.from_arrays(
-        type("Arrays", (), {**arrays, "state": np.arange(count) % 3, "snapshot": np.zeros(count, np.int64)})
-    )
-
-
-def by_title(encoder: Encoder, network: Network, frame: pl.DataFrame) -> dict[str, dict[str, np.ndarray]]:
-    """Return head -> title -> its scores in every request."""
-    inputs = catalogue(encoder)
-    found = network.scores(histories(encoder, frame), requests(encoder, frame), inputs)
-    return {
-        head: dict(zip(encoder.title_rows.entries, scores[:, 1:].T.numpy(), strict=True))
-        for head, scores in found.items()
-    }
-
-
 def started(own: EncoderState, parent: Parent, seed: int = 9, **changes: Any) -> Network:
     torch.manual_seed(seed)
     network = shaken(Network(config(own, **changes)), seed)
     inherit(network, Encoder(own), np.ones(len(own.titles) + 1, np.float32), parent)
     return network.eval()
-
-
-def states(encoder: Encoder, network: Network, frame: pl.DataFrame) -> torch.Tensor:
-    with torch.no_grad():
-        return network.states(histories(encoder, frame), network.title_vectors(catalogue(encoder)))
 
 
 def test_a_copy_scores_every_title_as_its_parent_though_nothing_has_the_same_number(parent: Parent) -> None:

@@ -24,6 +24,8 @@ def notes(folder: Path) -> list[str]:
         "sampling: {strata: [country, tenure], floor: 0.02}",
         "evaluate: {protocol: replay, baselines: [popular], slices: [country]}",
         "promote: manual",
+        "promote: auto",
+        "update: {new_titles: mean_noise, replay: 0.1, holdout: 0.05, epochs: 2, rate: 0.05}",
         "adaptation: {country: none}",
         "adaptation: {country: gate, width: 16}",
         "contexts: {without: [country]}",
@@ -53,18 +55,6 @@ def test_heads_that_learn_from_both_sides_are_not_noted(zoo_folder: Path, edit: 
     write("rewards/worth.yaml", "kind: Reward\nname: worth\nversion: 1\nterms: {play: 1, up: 1}\n")
     edit("models/every.yaml", PLAY, head)
     assert notes(zoo_folder) == []
-
-
-@pytest.mark.parametrize(
-    ("key", "path"),
-    [
-        ("promote: auto", "promote"),
-    ],
-)
-def test_keys_that_do_not_act_yet_are_noted(zoo_folder: Path, edit: Edit, key: str, path: str) -> None:
-    edit("models/every.yaml", "version: 1", f"version: 1\n{key}")
-    (note,) = notes(zoo_folder)
-    assert f"{path}: is checked, but this version of Playbill does not act on it yet" in note
 
 
 def test_an_auxiliary_head_acts_and_is_not_noted(zoo_folder: Path, edit: Edit) -> None:

@@ -78,14 +78,58 @@ def fit_encoder(
     )
 
 
-def with_categories(state: EncoderState, rows: pl.DataFrame, titles: pl.DataFrame) -> EncoderState:
-    """Return the state with the values of its categorical features, from training rows and titles that have them."""
+def with_categories(
+    state: EncoderState, rows: pl.DataFrame, titles: pl.DataFrame, *, grow: bool = False
+) -> EncoderState:
+    """Return the state with the values of its categorical features, from training rows and titles that have them.
+
+    With `grow` the values that it has keep their places, and new ones come behind them.
+    """
+    own = {name: (state.categorical[name] if grow else (), rows) for name in state.categorical}
+    of_titles = {name: (state.title_categorical[name] if grow else (), titles) for name in state.title_categorical}
     return state.model_copy(
         update={
-            "categorical": {name: _frequent(rows, name) for name in state.categorical},
-            "title_categorical": {name: _frequent(titles, name) for name in state.title_categorical},
+            "categorical": {name: _behind(known, _frequent(frame, name)) for name, (known, frame) in own.items()},
+            "title_categorical": {
+                name: _behind(known, _frequent(frame, name)) for name, (known, frame) in of_titles.items()
+            },
         }
     )
+
+
+GROWING = (
+    "titles",
+    "actions",
+    "canvases",
+    "countries",
+    "devices",
+    "languages",
+    "genres",
+    "kinds",
+    "original_languages",
+    "rows",
+)
+"""Vocabularies of the state that may get values behind those that they have."""
+
+
+def grown_encoder(state: EncoderState, later: EncoderState) -> EncoderState:
+    """Return a state that knows what a later one has seen too; every value that it had keeps its index.
+
+    Values of categorical features are those it had: `with_categories` adds to them.
+
+    Raises:
+        DataError: The log has more actions than a token can hold.
+    """
+    found = {name: _behind(getattr(state, name), getattr(later, name), most=None) for name in GROWING}
+    _require_room(found["actions"])
+    return state.model_copy(update=found | {"row_texts": {**later.row_texts, **state.row_texts}})
+
+
+def _behind(known: tuple[str, ...], found: Iterable[str], most: int | None = MAXIMUM_VALUES) -> tuple[str, ...]:
+    """Return the values that are known and, behind them, new ones; `most` of them at most."""
+    had = set(known)
+    grown = (*known, *(value for value in found if value not in had))
+    return grown if most is None else grown[: max(most, len(known))]
 
 
 def _columns(
@@ -143,10 +187,14 @@ def _frequent(frame: pl.DataFrame, column: str) -> tuple[str, ...]:
 def _actions(events: pl.DataFrame) -> tuple[str, ...]:
     seen = {action for action in _seen(events, "action") if action not in IGNORED_ACTIONS}
     ordered = (*(action for action in ACTIONS if action in seen), *sorted(seen.difference(ACTIONS)))
-    if len(ordered) > MAXIMUM_ACTIONS:
-        what = f"has {len(ordered)} different actions, at most {MAXIMUM_ACTIONS} fit into a token"
-        raise DataError("interactions", [Problem("action", what)])
+    _require_room(ordered)
     return ordered
+
+
+def _require_room(actions: tuple[str, ...]) -> None:
+    if len(actions) > MAXIMUM_ACTIONS:
+        what = f"has {len(actions)} different actions, at most {MAXIMUM_ACTIONS} fit into a token"
+        raise DataError("interactions", [Problem("action", what)])
 
 
 def _canvases(resolved: ResolvedModel, events: pl.DataFrame) -> tuple[str, ...]:

@@ -19,6 +19,7 @@ from playbill.definitions.specs.model import (
     TaskSpec,
     TitlesSpec,
     TrainingSpec,
+    UpdateSpec,
 )
 from playbill.definitions.specs.network import BALANCERS, SHARINGS, TRUNKS, TrunkOptions
 from playbill.definitions.specs.prune_heads import prune_heads
@@ -80,6 +81,7 @@ __all__ = [
     "TitlesSpec",
     "TrainingSpec",
     "TrunkOptions",
+    "UpdateSpec",
     "WhereError",
     "content_hash",
     "parse_where",

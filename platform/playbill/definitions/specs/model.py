@@ -11,7 +11,6 @@ from pydantic import (
     GetJsonSchemaHandler,
     SerializeAsAny,
     SerializerFunctionWrapHandler,
-    WithJsonSchema,
     model_serializer,
     model_validator,
 )
@@ -174,6 +173,23 @@ class TrainingSpec(Spec):
         return self
 
 
+class UpdateSpec(Spec):
+    """How `playbill update` trains the champion on, with the events that came since it was trained."""
+
+    new_titles: Literal["metadata_neighbours", "mean_noise", "fallback", "random"] = "metadata_neighbours"
+    """Where the vector of a title starts that the champion has not learnt: the mean of the learnt titles that are most
+    like it by metadata; the mean of all of them with a little noise; its own metadata vector with that of its kind; or
+    noise alone. A model without metadata starts `metadata_neighbours` as `mean_noise`."""
+    replay: float = Field(default=0.2, ge=0, lt=1)
+    """Share of the examples that are older ones, drawn at random, so that what was learnt is not forgotten."""
+    holdout: float = Field(default=0.1, gt=0, le=0.5)
+    """Share of the new plays, the newest, that the gates are measured on; the next update learns from them."""
+    epochs: int = Field(default=1, ge=1, le=1000)
+    """Passes over the examples."""
+    rate: float = Field(default=0.1, gt=0, le=1)
+    """Peak of the learning rate over that of `training`."""
+
+
 class AdaptationSpec(Spec):
     """How the network bends to the country of a request; without a known country it is the global network."""
 
@@ -267,9 +283,10 @@ class ModelSpec(Definition):
     evaluate: EvaluateSpec = EvaluateSpec()
     gates: tuple[GateSpec, ...] = ()
     """All must hold before a promotion stands."""
-    # `auto`, after gates and for daily updates, is hidden until something acts on it.
-    promote: Annotated[Literal["manual", "auto"], WithJsonSchema({"const": "manual"})] = "manual"
-    """`manual`: by a person."""
+    promote: Literal["manual", "auto"] = "manual"
+    """`manual`: a person makes a version the champion. `auto`: `playbill update` does, where its gates pass."""
+    update: UpdateSpec = added_later(UpdateSpec())
+    """How the champion is trained on with new events."""
 
     @model_validator(mode="after")
     def _something_to_serve(self) -> Self:
@@ -282,12 +299,3 @@ class ModelSpec(Definition):
         if self.adaptation.country != "none" and "country" in self.contexts.without:
             raise ValueError("'adaptation' reads the country, which 'contexts.without' withholds")
         return self
-
-    def unavailable(self) -> tuple[tuple[str, str], ...]:
-        """Return what this definition asks for that training cannot do yet, as (YAML path, message)."""
-        wishes = [("promote", self.promote == "auto")]
-        return tuple(
-            (path, "is checked, but this version of Playbill does not act on it yet")
-            for path, wished in wishes
-            if wished
-        )

@@ -78,8 +78,12 @@ class ResolvedModel(Spec):
     @property
     def spec_hash(self) -> str:
         """SHA-256 of what is written: not of `notes`, `left_out`, learnt blends, key order, or files it came from."""
+        return content_hash(self.as_written())
+
+    def as_written(self) -> dict[str, Any]:
+        """Return what is written, ready for JSON: without `notes` and `left_out`, and with the blends as they were."""
         apart = {"notes", "left_out", "written_blends"}
-        return content_hash(self._with(self.written_blends).model_dump(mode="json", by_alias=True, exclude=apart))
+        return self._with(self.written_blends).model_dump(mode="json", by_alias=True, exclude=apart)
 
     def with_blends(self, learnt: Mapping[str, Mapping[str, float]]) -> ResolvedModel:
         """Return the model with weights that training learnt in the place of those of some canvases' blends."""

@@ -71,9 +71,6 @@ def notes(index: DefinitionIndex) -> Iterator[Problem]:
     for checked in index.all_checked():
         match checked.spec:
             case ModelSpec() as model:
-                for dotted, message in model.unavailable():
-                    path = tuple(dotted.split("."))
-                    yield problem(place_of(checked, path), path, message)
                 yield from _one_sided(index, checked, model)
                 yield from unweighted_negatives(index, checked, model)
                 yield from _rows_left_out(index, model)

@@ -1,0 +1,201 @@
+"""The work of one update, from its window of events to a registered version.
+
+What a killed attempt has finished is not done again: the training set and the network before its first step are kept,
+training goes on at its newest checkpoint, and a version that is registered is found.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+
+from playbill.continual.examples import UpdateExamples, update_examples
+from playbill.continual.growth import OptimizerState, grown_config, grown_network
+from playbill.continual.measuring import Measurement, measure_champion, record_evaluation
+from playbill.continual.window import Window
+from playbill.datasets import Split, TrainingSet
+from playbill.definitions.specs import ResolvedModel
+from playbill.evaluation.canvases.loaded_version import SPLIT
+from playbill.evaluation.canvases.model import ModelEvaluation
+from playbill.evaluation.compare import assert_vectors_not_trained_on
+from playbill.files import write_text
+from playbill.models import Network, TitleInputs
+from playbill.ranking.scoring.bundle import read_bundle, write_bundle
+from playbill.ranking.scoring.state_cache import KeptSnapshots
+from playbill.training.build import loop_settings
+from playbill.training.checkpoint import checkpoints
+from playbill.training.inherit import Parent
+from playbill.training.placement import CHECKPOINTS, TrainingPlace
+from playbill.training.plan import RunPlan
+from playbill.training.recording import (
+    about_version,
+    examples_summary,
+    log_card,
+    log_examples,
+    log_lineage,
+    quality,
+    run_name,
+    run_params,
+)
+from playbill.training.run import BUNDLE
+from playbill.training.run_folder import RunFolder
+from playbill.training.watch import ProgressListener
+from playbill.versions.promotion.descriptions import describe_version
+from playbill.versions.tracking import Lineage, ModelVersion, RunHandle
+
+FACTS = "update.json"  # file of a run's folder with how much of what the update takes
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """How much an update learns from."""
+
+    events: int = 0  # learnt from for the first time in the version's lineage
+    late_events: int = 0  # of these, older than what the champion had learnt when they arrived
+    held_out: int = 0  # the newest ones, which the gates are measured on and the next update learns from
+    matured: int = 0  # learnt before, of which a label has become known
+    replayed: int = 0  # learnt from again
+    new_titles: int = 0  # that the champion had not learnt
+
+
+NOTHING = Taken()
+
+
+@dataclass
+class UpdateRun:
+    """An update under way."""
+
+    plan: RunPlan
+    parent: Parent
+    champion: ModelVersion
+    learnt: Split  # the champion's
+    window: Window
+    watcher: ProgressListener
+    trained: Callable[[str], None]  # called with the bundle's digest, once it is written
+    taken: Taken = NOTHING
+    digest: str = ""  # of the bundle
+    resolved: ResolvedModel = field(init=False)  # with the notes of this update
+
+    def execute(self) -> int:
+        """Train, write, measure and register, and return the version."""
+        plan, model = self.plan, self.plan.resolved.model.name
+        data, start = self._examples()
+        place = TrainingPlace.of(plan.workspace, plan.options, plan.folder)
+        self.resolved = self._noted(self._carry_optimizer(place, data, start))
+        params = run_params(self.resolved, plan.settings, plan.workers)
+        params |= {"examples": examples_summary(data), "taken": asdict(self.taken)}
+        name, command = run_name(model, self.window.split, plan.folder.path.name), f"playbill update {model}"
+        opened = plan.tracking.start_run(model, name, {}, params, resume=self._earlier_run(), command=command)
+        with opened as run:
+            plan.folder.remember(run_id=run.run_id)
+            lineage = plan.lineage(self.resolved, data.watermark)
+            run.set_tags(lineage.tags())
+            log_lineage(run, lineage)
+            plan.tracking.log_tables(run, plan.tables)
+            log_examples(run, data)
+            log_card(run, plan.workspace.project.model_zoo / "models" / model)
+            run.log_text("\n".join(self.resolved.notes), "notes.txt")
+            self.watcher.stage("train")
+            result = place.fit(start, data, plan.settings, run.log_metrics, self.watcher)
+            self._write(result.network.cpu(), data, lineage)
+            self.trained(self.digest)
+            evaluation = self._evaluate(run)
+            self.watcher.stage("register")
+            version = plan.tracking.register(run, plan.folder.path / BUNDLE, model, lineage.tags(), result.summary())
+            about = about_version(self.resolved, lineage, plan.workspace.name, run)
+            describe_version(plan.tracking, model, version, quality(evaluation, self.resolved.main_canvas), about)
+        plan.folder.remember(run_id=run.run_id, version=version, digest=self.digest)
+        return version
+
+    def _earlier_run(self) -> str | None:
+        run_id = str((self.plan.folder.state() or {}).get("run_id", ""))
+        return run_id if run_id and self.plan.tracking.has_run(run_id) else None
+
+    def _examples(self) -> tuple[TrainingSet, Network]:
+        """Return the training set and the network before its first step: those of a killed attempt, or new ones."""
+        plan, file = self.plan, self.plan.folder.path / FACTS
+        self.watcher.stage("build the training set")
+        data = plan.folder.load_training_set()
+        if data is not None and file.is_file():
+            start = plan.folder.load_start(grown_config(self.parent.bundle.config, data.encoder))
+            if start is not None:
+                self.taken = Taken(**json.loads(file.read_text(encoding="utf-8")))
+                return data, start
+        made = update_examples(plan.tables, plan.resolved, self.window, self.parent, self.learnt, plan.features)
+        self.watcher.stage("grow the network")
+        titles, model = TitleInputs.from_arrays(made.data.titles), plan.resolved.model
+        start = grown_network(self.parent, made.data.encoder, titles, model.update.new_titles, model.training.seed)
+        self.taken = self._counted(made)
+        write_text(file, json.dumps(asdict(self.taken)), "what the update takes")
+        plan.folder.keep_training_set(made.data, start, plan.features.file_digests(plan.schema.service))
+        return made.data, start
+
+    def _counted(self, made: UpdateExamples) -> Taken:
+        had, learnt = set(self.parent.state.titles), set(self.parent.titles)
+        plays = zip(made.data.encoder.state.titles, made.data.plays[1:].tolist(), strict=True)
+        return Taken(
+            events=self.window.taken.height,
+            late_events=self.window.late,
+            held_out=self.window.split.counts()["test"],
+            matured=made.matured,
+            replayed=made.replayed,
+            new_titles=sum(title not in had or (count > 0 and title not in learnt) for title, count in plays),
+        )
+
+    def _carry_optimizer(self, place: TrainingPlace, data: TrainingSet, start: Network) -> bool:
+        """Let the run begin with the champion's optimizer state; False where no checkpoint of its run is here."""
+        folder = self._champions_run()
+        bundle = self.parent.bundle
+        given = (bundle.network(), loop_settings(bundle.resolved))
+        state = None if folder is None else OptimizerState.read(*given, folder.path / CHECKPOINTS)
+        if state is None:
+            return False
+        if not checkpoints(place.checkpoints):
+            grown = state.grown(start, data.encoder, self.parent)
+            grown.begin(place.checkpoints, start, data, self.plan.settings, place.workers)
+        return True
+
+    def _champions_run(self) -> RunFolder | None:
+        wanted = (self.champion.version, self.champion.digest)
+        for path in sorted(self.plan.workspace.runs.glob(f"{self.champion.model}-*")):
+            state = RunFolder(path).state() or {}
+            if (state.get("version"), state.get("digest")) == wanted:
+                return RunFolder(path)
+        return None
+
+    def _noted(self, carried: bool) -> ResolvedModel:
+        taken, parent = self.taken, self.parent.reference
+        late = f" ({taken.late_events:,} late)" if taken.late_events else ""
+        notes = [
+            f"updated from {parent}: {taken.events:,} new events{late}, {taken.matured:,} of before whose labels "
+            f"became known, {taken.replayed:,} learnt from again, {taken.new_titles:,} new titles"
+        ]
+        if not carried:
+            notes.append(f"the optimizer starts anew: no checkpoint of {parent} is in this workspace")
+        resolved = self.plan.resolved
+        return resolved.model_copy(update={"notes": (*resolved.notes, *notes)})
+
+    def _write(self, network: Network, data: TrainingSet, lineage: Lineage) -> None:
+        folder = self.plan.folder.path / BUNDLE
+        self.digest = write_bundle(
+            folder,
+            resolved=self.resolved,
+            encoder=data.encoder,
+            config=network.config,
+            weights=network.state_dict(),
+            plays=data.plays,
+            extra=self.plan.record(lineage, data.watermark),
+        )
+        self.window.split.save(folder / SPLIT)
+
+    def _evaluate(self, run: RunHandle) -> ModelEvaluation:
+        plan, split = self.plan, self.window.split
+        assert_vectors_not_trained_on(split, plan.workspace.features, plan.vectors)
+        measurement = Measurement(plan.tables, plan.features, split, self.resolved, self.watcher)
+        frames, snapshots = measurement.frames(), KeptSnapshots()
+        measure_champion(measurement, plan.tracking, self.champion, self.parent.bundle, self.learnt, frames, snapshots)
+        self.watcher.stage("evaluate")
+        evaluation = measurement.of(read_bundle(plan.folder.path / BUNDLE), frames, snapshots)
+        record_evaluation(run, evaluation)
+        return evaluation

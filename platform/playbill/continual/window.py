@@ -1,0 +1,135 @@
+"""What an update takes: the events that the champion has not learnt, but for the newest, which it is measured on.
+
+Those are the events that arrived since the champion's split was made, and those that the split held out. Which they are
+is asked of the event ids and of nothing else, so an event counts once, however late it arrives and in whatever order.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from datetime import datetime
+
+import numpy as np
+import polars as pl
+
+from playbill.datasets import Split
+from playbill.datasets.splits import FOLDS
+from playbill.definitions.specs import UpdateSpec
+from playbill.tables import Tables
+
+COLUMNS = ("event_id", "member_id", "event_at", "action")
+STRETCH = 32  # successive events of a member that are drawn to be learnt from again: one window has all of them
+LEARNT = "train"
+
+
+@dataclass(frozen=True)
+class Window:
+    """The events of one update."""
+
+    split: Split  # every event of the log: `train` is learnt from by now, `test` is held out
+    taken: pl.DataFrame  # event_id and member_id of what this update learns from for the first time
+    digest: str  # of the ids of what is taken
+    arrived: int  # events that the champion's split did not know
+    late: int  # of these, how many are older than the moment up to which the champion had learnt
+    learnt_before: int  # events that the champion has learnt
+
+    @property
+    def cutoff(self) -> datetime:
+        """The moment that what is held out begins at."""
+        assert self.split.cutoff is not None
+        return self.split.cutoff
+
+    @property
+    def learnt_after(self) -> int:
+        """The events that the update's version has learnt."""
+        return self.learnt_before + self.taken.height
+
+
+def log_state(tables: Tables) -> str:
+    """Return a digest of the event log; equal where no event was added."""
+    parts = sorted(tables.log_parts().items())
+    return hashlib.sha256("\n".join(f"{path} {digest}" for path, digest in parts).encode()).hexdigest()
+
+
+def find_window(tables: Tables, learnt: Split, watermark: datetime, spec: UpdateSpec) -> Window | str:
+    """Return what there is to take, or in one sentence why there is nothing yet.
+
+    `learnt` is the champion's split, `watermark` the moment up to which it had learnt.
+    """
+    log = tables.interactions(columns=COLUMNS).join(learnt.frame, on="event_id", how="left", maintain_order="left")
+    known = pl.col("fold").cast(pl.String).eq_missing(LEARNT)
+    arrived = log.filter(pl.col("fold").is_null())
+    if arrived.is_empty():
+        return "no event has arrived since the champion was trained"
+    trained, waiting = log.filter(known), log.filter(~known)
+    last = trained["event_at"].max()
+    plays = waiting.filter(pl.col("action") == "play")["event_at"]
+    later = plays.filter(plays > last) if isinstance(last, datetime) else plays
+    cutoff = _cutoff(later, spec.holdout)
+    if cutoff is None:
+        moment = f" after {last:%Y-%m-%d %H:%M} UTC" if isinstance(last, datetime) else ""
+        return (
+            f"{arrived.height:,} events have arrived, and none is a play{moment} that an update could be measured on; "
+            "they are taken as soon as there is one"
+        )
+    taken = waiting.filter(pl.col("event_at") < cutoff)
+    if taken.is_empty():
+        return f"{arrived.height:,} events have arrived, too few to learn from some and be measured on others"
+    gone = learnt.frame.filter(pl.col("fold").cast(pl.String) == LEARNT).join(log, on="event_id", how="anti")
+    fold = pl.when(known | (pl.col("event_at") < cutoff)).then(pl.lit(LEARNT)).otherwise(pl.lit("test"))
+    frame = log.select("event_id", fold=fold.cast(pl.Enum(FOLDS)))
+    split = Split.at(pl.concat([frame, gone.select("event_id", pl.col("fold").cast(pl.Enum(FOLDS)))]), cutoff)
+    late = arrived.filter(pl.col("event_at") < watermark).height
+    learnt_before = trained.height + gone.height
+    found = taken.select("event_id", "member_id")
+    return Window(split, found, _digest(found["event_id"]), arrived.height, late, learnt_before)
+
+
+def same_window(tables: Tables, learnt: Split, split: Split, late: int) -> Window:
+    """Return the window of an update that was begun before, from its split and the champion's."""
+    folds = learnt.frame.select("event_id", before=pl.col("fold").cast(pl.String))
+    both = split.frame.join(folds, on="event_id", how="left", maintain_order="left")
+    mine = pl.col("fold").cast(pl.String) == LEARNT
+    had = pl.col("before").eq_missing(LEARNT)
+    taken = both.filter(mine & ~had).select("event_id")
+    members = tables.interactions(columns=("event_id", "member_id"))
+    found = members.join(taken, on="event_id", how="semi", maintain_order="left")
+    arrived = both.filter(pl.col("before").is_null()).height
+    return Window(split, found, _digest(taken["event_id"]), arrived, late, both.filter(mine & had).height)
+
+
+def _cutoff(plays: pl.Series, holdout: float) -> datetime | None:
+    """Return the moment from which on the newest share of plays is held out."""
+    if plays.is_empty():
+        return None
+    ordered = plays.sort()
+    found = ordered[min(int((1 - holdout) * len(ordered)), len(ordered) - 1)]
+    return found if isinstance(found, datetime) else None
+
+
+def _digest(event_ids: pl.Series) -> str:
+    return hashlib.sha256("\n".join(event_ids.sort().to_list()).encode()).hexdigest()
+
+
+def draw_replay(tables: Tables, learnt: Split, window: Window, share: float, seed: int) -> pl.DataFrame:
+    """Return event_id and member_id of events that the champion has learnt, to be learnt from again.
+
+    Stretches of successive events of a member, each ending at an event drawn at random, `share` of all examples in all.
+    """
+    wanted = round(window.taken.height * share / (1 - share))
+    log = tables.interactions(columns=("event_id", "member_id"))
+    known = learnt.frame.filter(pl.col("fold").cast(pl.String) == LEARNT).select("event_id")
+    log = log.join(known, on="event_id", how="semi", maintain_order="left")
+    if not wanted or log.is_empty():
+        return log.clear()
+    generator = np.random.default_rng((seed, int(window.digest[:12], 16)))
+    ends = generator.permutation(log.height)[:wanted]
+    member = log["member_id"].rle_id().to_numpy()
+    chosen = np.zeros(log.height, np.bool_)
+    for end in ends.tolist():
+        first = max(0, end + 1 - min(STRETCH, wanted - int(chosen.sum())))
+        chosen[first : end + 1] |= member[first : end + 1] == member[end]
+        if chosen.sum() >= wanted:
+            break
+    return log.filter(pl.Series(chosen))
