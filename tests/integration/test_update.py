@@ -10,7 +10,7 @@ import yaml
 
 from fixtures.new_days import arrive, champion_of, define
 from fixtures.small_project import Shell
-from playbill.continual.watermarks import Ledger, UpdateLease
+from playbill.continual.watermarks import UpdateLease, UpdateRecords
 from playbill.evaluation.canvases.loaded_version import frozen_split
 from playbill.features.registration import render
 from playbill.ranking.scoring.bundle import read_bundle
@@ -78,8 +78,8 @@ def test_days_are_learnt_once_and_a_second_update_has_nothing_to_do(shell):
     assert learnt(shell, 3) > second
     shell.json("promote", "daily:3")
     assert shell.json("update", "daily")["reason"].startswith("no event has arrived")
-    ledger = Ledger(shell.workspace, "daily").rows()
-    assert [(row.version, row.state, row.parent_version) for row in ledger] == [
+    records = UpdateRecords(shell.workspace, "daily").rows()
+    assert [(row.version, row.state, row.parent_version) for row in records] == [
         (3, "published", 1),
         (2, "published", 1),
     ]

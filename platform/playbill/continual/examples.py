@@ -16,7 +16,7 @@ import polars as pl
 
 from playbill.arrays import Bools, Floats32
 from playbill.clock import parse_moment
-from playbill.continual.window import LEARNT, Window, draw_replay
+from playbill.continual.window import LEARNT, UpdateWindow, draw_replay
 from playbill.datasets import Split, TrainingSet, request_context
 from playbill.datasets.build import Earlier, TrainingFeatureSource, assemble
 from playbill.datasets.checks import Boundary
@@ -40,14 +40,14 @@ class UpdateExamples:
 
 
 def watermark_of(parent: Parent) -> datetime:
-    """Return the moment up to which a version has learnt; labels were told as of it."""
+    """Return the moment up to which a version has learnt; labels are those known at it."""
     return parse_moment(str(parent.bundle.extra["watermark"]))
 
 
 def update_examples(
     tables: Tables,
     resolved: ResolvedModel,
-    window: Window,
+    window: UpdateWindow,
     parent: Parent,
     learnt: Split,
     features: TrainingFeatureSource,
@@ -74,8 +74,8 @@ def update_examples(
     had = learnt.frame.filter(pl.col("fold").cast(pl.String) == LEARNT)["event_id"]
     old = events["event_id"].is_in(had.implode()).to_numpy()
     known = events.filter(pl.Series(old))
-    told = label_values(resolved, known, known, availability, before, titles=titles, require_rows=False)
-    newly_known = _teach(values, told, taken | again, old)
+    earlier_values = label_values(resolved, known, known, availability, before, titles=titles, require_rows=False)
+    newly_known = _teach(values, earlier_values, taken | again, old)
     rewards = event_rewards(example_weights(resolved), resolved, events, availability, titles, as_of)
     facts = Known(
         request_context(events, events), titles, availability, as_of, values, rewards, example_weights(resolved)
@@ -105,15 +105,15 @@ def _learnt_between(tables: Tables, learnt: Split, since: datetime, until: datet
     return events.join(known, on="event_id", how="semi")["member_id"]
 
 
-def _teach(values: dict[str, Floats32], told: dict[str, Floats32], taught: Bools, old: Bools) -> int:
+def _teach(values: dict[str, Floats32], earlier_values: dict[str, Floats32], taught: Bools, old: Bools) -> int:
     """Take away the labels of events that are not to be taught; return how many events have one that is new.
 
-    `told` are those that the events `old` had when they were learnt from.
+    `earlier_values` are those that the events `old` had when they were learnt from.
     """
     new = np.zeros(len(old), np.bool_)
     for head, value in values.items():
         later = np.zeros(len(old), np.bool_)
-        later[old] = np.isnan(told[head])
+        later[old] = np.isnan(earlier_values[head])
         new |= later & ~np.isnan(value) & ~taught
         value[~(taught | later)] = np.nan
     return int(new.sum())

@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass, field
 from playbill.continual.examples import UpdateExamples, update_examples
 from playbill.continual.growth import OptimizerState, grown_config, grown_network
 from playbill.continual.measuring import Measurement, measure_champion, record_evaluation
-from playbill.continual.window import Window
+from playbill.continual.window import UpdateWindow
 from playbill.datasets import Split, TrainingSet
 from playbill.definitions.specs import ResolvedModel
 from playbill.evaluation.canvases.loaded_version import SPLIT
@@ -70,7 +70,7 @@ class UpdateRun:
     parent: Parent
     champion: ModelVersion
     learnt: Split  # the champion's
-    window: Window
+    window: UpdateWindow
     watcher: ProgressListener
     trained: Callable[[str], None]  # called with the bundle's digest, once it is written
     taken: Taken = NOTHING

@@ -1,7 +1,7 @@
 """One update: the champion goes on learning from the events that came since, and a candidate is registered.
 
 Nothing that the champion's bundle has is made again: its vocabularies grow, its weights and its optimizer go on, and
-what it counted from the log stays. An update is one row of the ledger (`continual.watermarks`) and one folder of the
+what it counted from the log stays. An update is one record (`continual.watermarks`) and one folder of the
 runs; killed at any moment, the same command goes on with the same events.
 """
 
@@ -17,8 +17,8 @@ from playbill.config import Workspace
 from playbill.continual.definitions import require_same_features, updated_definition
 from playbill.continual.examples import watermark_of
 from playbill.continual.run import NOTHING, Taken, UpdateRun
-from playbill.continual.watermarks import Ledger, UpdateLease, UpdateRow
-from playbill.continual.window import Window, find_window, log_state, same_window
+from playbill.continual.watermarks import UpdateLease, UpdateRecords, UpdateRow
+from playbill.continual.window import UpdateWindow, find_window, log_state, same_window
 from playbill.datasets import Split
 from playbill.definitions.zoo import open_zoo
 from playbill.errors import IntegrityError, StateError
@@ -72,7 +72,7 @@ def update(
         DefinitionError: The zoo has mistakes, or the definition or the feature service is not the champion's.
         StateError: The model has no champion, or another process is updating it.
         ConfigError: Workers are wanted that cannot be had.
-        IntegrityError: The champion's files or the ledger are not what they should be.
+        IntegrityError: The champion's files or the record of its update are not what they should be.
         ServiceError: MLflow, the database, Feast's store or the cluster cannot be reached.
     """
     begun = time.perf_counter()
@@ -90,7 +90,7 @@ class _Update:
     parent: Parent
     champion: ModelVersion
     learnt: Split  # the champion's
-    ledger: Ledger
+    records: UpdateRecords
     watcher: ProgressListener
 
     @classmethod
@@ -126,7 +126,7 @@ class _Update:
             begun=begun,
             vectors=vectors,
         )
-        return cls(plan, parent, champion, learnt, Ledger(workspace, model), watcher)
+        return cls(plan, parent, champion, learnt, UpdateRecords(workspace, model), watcher)
 
     @property
     def model(self) -> str:
@@ -135,9 +135,9 @@ class _Update:
 
     def execute(self, lease: UpdateLease) -> UpdateOutcome:
         """Go on with the update that is under way, or begin one where there is something to take."""
-        self._check_ledger()
+        self._check_records()
         self.watcher.stage("find what is new")
-        tables, spec, row = self.plan.tables, self.plan.resolved.model.update, self.ledger.open()
+        tables, spec, row = self.plan.tables, self.plan.resolved.model.update, self.records.open()
         window = None if row is None else self._same(row)
         if row is None or window is None:
             state = log_state(tables)
@@ -151,27 +151,27 @@ class _Update:
         folder, checks = RunFolder(self.plan.workspace.runs / row.folder), Checks("", window.split, ())
         plan = replace(self.plan, folder=folder, checks=checks)
         given = (plan, self.parent, self.champion, self.learnt, window, self.watcher)
-        run = UpdateRun(*given, lambda digest: self.ledger.trained(row, lease, digest))
+        run = UpdateRun(*given, lambda digest: self.records.trained(row, lease, digest))
         version = run.execute()
-        self.ledger.published(row, lease, version, run.digest)
+        self.records.published(row, lease, version, run.digest)
         folder.drop_training_set()
         return self._decided(version, run)
 
-    def _check_ledger(self) -> None:
-        """Make sure that the ledger and the champion's own split say the same.
+    def _check_records(self) -> None:
+        """Make sure that the records and the champion's own split say the same.
 
         Raises:
             IntegrityError: They do not.
         """
-        row = self.ledger.of_version(self.parent.digest)
+        row = self.records.of_version(self.parent.digest)
         count = self.learnt.counts()["train"]
         if row is not None and row.learnt_after != count:
             raise IntegrityError(
-                f"the ledger says that {self.parent.reference} has learnt {row.learnt_after:,} events, and its split "
-                f"says {count:,}; train the model anew: playbill train {self.model}"
+                f"{self.parent.reference} has learnt {row.learnt_after:,} events by the record of its update, and "
+                f"{count:,} by its split; train the model anew: playbill train {self.model}"
             )
 
-    def _same(self, row: UpdateRow) -> Window | None:
+    def _same(self, row: UpdateRow) -> UpdateWindow | None:
         """Return the window of an open update, None where it cannot be gone on with."""
         if (row.parent_digest, row.definition) != (self.parent.digest, self.plan.resolved.spec_hash):
             return None
@@ -185,7 +185,7 @@ class _Update:
     def _done(self, state: str) -> UpdateOutcome | None:
         """Return what is known where the same was made before from the same log."""
         same = (self.parent.digest, state, self.plan.resolved.spec_hash, "published")
-        rows = self.ledger.rows()
+        rows = self.records.rows()
         row = next((row for row in rows if (row.parent_digest, row.log_state, row.definition, row.state) == same), None)
         if row is None or row.version not in {one.version for one in self.plan.tracking.versions(self.model)}:
             return None
@@ -209,7 +209,7 @@ class _Update:
             reason += f"; {new:,} new titles are ranked by their metadata until an update learns from their events"
         return UpdateOutcome("nothing to do", self.model, self.parent.reference, reason, version, new_titles=new)
 
-    def _begin(self, lease: UpdateLease, window: Window, state: str) -> UpdateRow:
+    def _begin(self, lease: UpdateLease, window: UpdateWindow, state: str) -> UpdateRow:
         definition = self.plan.resolved.spec_hash
         parts = (self.parent.digest, window.digest, window.split.digest, definition, __version__)
         name = hashlib.sha256("\n".join(parts).encode()).hexdigest()[:12]
@@ -217,7 +217,7 @@ class _Update:
         folder.clear()
         with replaced_folder(folder.path / WINDOW, "the window of the update") as unfinished:
             window.split.save(unfinished / SPLIT)
-        return self.ledger.begin(
+        return self.records.begin(
             lease,
             parent_version=self.champion.version,
             parent_digest=self.parent.digest,

@@ -4,7 +4,7 @@ An event is learnt from once in a lineage. A version's own split says of each ev
 an update starts from the champion and takes what the champion has not learnt, whenever that arrived and however old it
 is. So an event of a version that never became champion is taken again, by the update that starts from another one.
 
-The ledger, in the workspace's database beside the event journal, has one row for each update: from which version, which
+Updates are recorded in the workspace's database, beside the event journal, in one row each: from which version, which
 events (`window`, a digest of their ids), how many the lineage had learnt before and has learnt after, and how far it
 came. Its unique keys say that a model has one open update, and that one definition takes the same events from the same
 version once. A row becomes `published`, with its version and the lineage's new count, in one statement.
@@ -72,7 +72,7 @@ _leases = sa.Table(
 
 @dataclass(frozen=True, slots=True)
 class UpdateRow:
-    """One update in the ledger."""
+    """The record of one update."""
 
     update_id: int
     parent_version: int
@@ -94,7 +94,7 @@ class UpdateRow:
         return self.learnt_after - self.learnt_before
 
 
-class Ledger:
+class UpdateRecords:
     """The updates of one model.
 
     Every method raises ServiceError where the database does not answer; what it was to write is not written.

@@ -24,7 +24,7 @@ LEARNT = "train"
 
 
 @dataclass(frozen=True)
-class Window:
+class UpdateWindow:
     """The events of one update."""
 
     split: Split  # every event of the log: `train` is learnt from by now, `test` is held out
@@ -52,7 +52,7 @@ def log_state(tables: Tables) -> str:
     return hashlib.sha256("\n".join(f"{path} {digest}" for path, digest in parts).encode()).hexdigest()
 
 
-def find_window(tables: Tables, learnt: Split, watermark: datetime, spec: UpdateSpec) -> Window | str:
+def find_window(tables: Tables, learnt: Split, watermark: datetime, spec: UpdateSpec) -> UpdateWindow | str:
     """Return what there is to take, or in one sentence why there is nothing yet.
 
     `learnt` is the champion's split, `watermark` the moment up to which it had learnt.
@@ -83,10 +83,10 @@ def find_window(tables: Tables, learnt: Split, watermark: datetime, spec: Update
     late = arrived.filter(pl.col("event_at") < watermark).height
     learnt_before = trained.height + gone.height
     found = taken.select("event_id", "member_id")
-    return Window(split, found, _digest(found["event_id"]), arrived.height, late, learnt_before)
+    return UpdateWindow(split, found, _digest(found["event_id"]), arrived.height, late, learnt_before)
 
 
-def same_window(tables: Tables, learnt: Split, split: Split, late: int) -> Window:
+def same_window(tables: Tables, learnt: Split, split: Split, late: int) -> UpdateWindow:
     """Return the window of an update that was begun before, from its split and the champion's."""
     folds = learnt.frame.select("event_id", before=pl.col("fold").cast(pl.String))
     both = split.frame.join(folds, on="event_id", how="left", maintain_order="left")
@@ -96,7 +96,7 @@ def same_window(tables: Tables, learnt: Split, split: Split, late: int) -> Windo
     members = tables.interactions(columns=("event_id", "member_id"))
     found = members.join(taken, on="event_id", how="semi", maintain_order="left")
     arrived = both.filter(pl.col("before").is_null()).height
-    return Window(split, found, _digest(taken["event_id"]), arrived, late, both.filter(mine & had).height)
+    return UpdateWindow(split, found, _digest(taken["event_id"]), arrived, late, both.filter(mine & had).height)
 
 
 def _cutoff(plays: pl.Series, holdout: float) -> datetime | None:
@@ -112,7 +112,7 @@ def _digest(event_ids: pl.Series) -> str:
     return hashlib.sha256("\n".join(event_ids.sort().to_list()).encode()).hexdigest()
 
 
-def draw_replay(tables: Tables, learnt: Split, window: Window, share: float, seed: int) -> pl.DataFrame:
+def draw_replay(tables: Tables, learnt: Split, window: UpdateWindow, share: float, seed: int) -> pl.DataFrame:
     """Return event_id and member_id of events that the champion has learnt, to be learnt from again.
 
     Stretches of successive events of a member, each ending at an event drawn at random, `share` of all examples in all.

@@ -1,4 +1,4 @@
-"""The ledger of updates, and the right to make one."""
+"""The records of updates, and the right to make one."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import sqlalchemy as sa
 
 from playbill.clock import FixedClock
 from playbill.config import ProjectFolder, ProjectSettings, Workspace
-from playbill.continual.watermarks import Ledger, UpdateLease, UpdateRow
+from playbill.continual.watermarks import UpdateLease, UpdateRecords, UpdateRow
 from playbill.errors import StateError
 from playbill.tables.database import open_database
 
@@ -29,55 +29,57 @@ def workspace(tmp_path: Path) -> Workspace:
 
 
 @pytest.fixture
-def ledger(workspace: Workspace) -> Ledger:
-    return Ledger(workspace, "home", FixedClock(NOW))
+def records(workspace: Workspace) -> UpdateRecords:
+    return UpdateRecords(workspace, "home", FixedClock(NOW))
 
 
-def begun(ledger: Ledger, lease: UpdateLease, **changes: Any) -> UpdateRow:
+def begun(records: UpdateRecords, lease: UpdateLease, **changes: Any) -> UpdateRow:
     given = {"parent_version": 1, "parent_digest": "p", "window": "w", "definition": "d", "log_state": "s"}
     given |= {"learnt_before": 10, "learnt_after": 15, "late": 2, "folder": "f"}
-    return ledger.begin(lease, **(given | changes))
+    return records.begin(lease, **(given | changes))
 
 
-def test_an_update_goes_from_started_to_published(workspace: Workspace, ledger: Ledger) -> None:
+def test_an_update_goes_from_started_to_published(workspace: Workspace, records: UpdateRecords) -> None:
     with UpdateLease(workspace, "home").held() as lease:
-        row = begun(ledger, lease)
-        assert ledger.open() == row
+        row = begun(records, lease)
+        assert records.open() == row
         assert (row.state, row.events, row.version) == ("started", 5, None)
-        ledger.trained(row, lease, "b")
-        assert ledger.open() is not None
-        assert ledger.of_version("b") is None, "what is not registered has learnt nothing"
-        ledger.published(row, lease, 2, "b")
-    made = ledger.of_version("b")
+        records.trained(row, lease, "b")
+        assert records.open() is not None
+        assert records.of_version("b") is None, "what is not registered has learnt nothing"
+        records.published(row, lease, 2, "b")
+    made = records.of_version("b")
     assert made is not None
     assert (made.state, made.version, made.learnt_after) == ("published", 2, 15)
-    assert ledger.open() is None
-    assert Ledger(workspace, "other").rows() == ()
+    assert records.open() is None
+    assert UpdateRecords(workspace, "other").rows() == ()
 
 
-def test_the_same_events_are_taken_from_one_version_once(workspace: Workspace, ledger: Ledger) -> None:
+def test_the_same_events_are_taken_from_one_version_once(workspace: Workspace, records: UpdateRecords) -> None:
     with UpdateLease(workspace, "home").held() as lease:
-        ledger.published(begun(ledger, lease), lease, 2, "b")
+        records.published(begun(records, lease), lease, 2, "b")
         with pytest.raises(StateError, match="were taken from version 1 by another update"):
-            begun(ledger, lease)
-        assert ledger.open() is None
-        assert begun(ledger, lease, parent_digest="b", parent_version=2).parent_version == 2
-        assert begun(ledger, lease, definition="other").definition == "other"
+            begun(records, lease)
+        assert records.open() is None
+        assert begun(records, lease, parent_digest="b", parent_version=2).parent_version == 2
+        assert begun(records, lease, definition="other").definition == "other"
 
 
-def test_one_update_is_open_and_one_that_is_given_up_may_be_begun_again(workspace: Workspace, ledger: Ledger) -> None:
+def test_one_update_is_open_and_one_that_is_given_up_may_be_begun_again(
+    workspace: Workspace, records: UpdateRecords
+) -> None:
     with UpdateLease(workspace, "home").held() as lease:
-        first = begun(ledger, lease)
-        second = begun(ledger, lease, parent_digest="q", parent_version=2)
-        assert ledger.open() == second
-        assert {row.update_id: row.state for row in ledger.rows()} == {
+        first = begun(records, lease)
+        second = begun(records, lease, parent_digest="q", parent_version=2)
+        assert records.open() == second
+        assert {row.update_id: row.state for row in records.rows()} == {
             first.update_id: "abandoned",
             second.update_id: "started",
         }
         with pytest.raises(StateError, match="was ended by another process"):
-            ledger.published(first, lease, 3, "b")
-        assert begun(ledger, lease).state == "started"
-        assert [row.state for row in ledger.rows()] == ["started", "abandoned"]
+            records.published(first, lease, 3, "b")
+        assert begun(records, lease).state == "started"
+        assert [row.state for row in records.rows()] == ["started", "abandoned"]
 
 
 def test_a_second_update_is_refused_and_told_who_and_since_when(workspace: Workspace) -> None:
@@ -91,14 +93,14 @@ def test_a_second_update_is_refused_and_told_who_and_since_when(workspace: Works
         pass
 
 
-def test_the_lease_of_a_process_that_died_is_taken_over(workspace: Workspace, ledger: Ledger) -> None:
+def test_the_lease_of_a_process_that_died_is_taken_over(workspace: Workspace, records: UpdateRecords) -> None:
     with UpdateLease(workspace, "home", FixedClock(NOW)).held() as lost:
         held_by(workspace, f"{socket.gethostname()}:{DEAD}:x")
         with UpdateLease(workspace, "home", FixedClock(NOW)).held() as lease:
-            assert begun(ledger, lease).state == "started"
+            assert begun(records, lease).state == "started"
             with pytest.raises(StateError, match="another process has taken over the update of 'home'"):
-                begun(ledger, lost, window="other")
-            assert len(ledger.rows()) == 1
+                begun(records, lost, window="other")
+            assert len(records.rows()) == 1
 
 
 def test_the_lease_of_another_machine_is_taken_over_when_it_was_not_renewed(workspace: Workspace) -> None:

@@ -9,7 +9,7 @@ import polars as pl
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from playbill.continual.window import Window, draw_replay, find_window, same_window
+from playbill.continual.window import UpdateWindow, draw_replay, find_window, same_window
 from playbill.datasets import Split, make_split
 from playbill.definitions.specs import UpdateSpec
 
@@ -51,9 +51,9 @@ def learnt(split: Split) -> set[str]:
     return set(split.frame.filter(pl.col("fold").cast(pl.String) == "train")["event_id"])
 
 
-def found(log: Log, split: Split, watermark: datetime = START) -> Window:
+def found(log: Log, split: Split, watermark: datetime = START) -> UpdateWindow:
     window = find_window(log, split, watermark, SPEC)
-    assert isinstance(window, Window), window
+    assert isinstance(window, UpdateWindow), window
     return window
 
 
