@@ -124,6 +124,42 @@ everycanvas_v3 = FeatureService(
     description="What everycanvas_v1 has, and how much a title is asked for.",
 )
 
+everycanvas_v4 = FeatureService(
+    name="everycanvas_v4",
+    features=[
+        member_profile[["country", "kids_profile", "age", "gender", "occupation"]],
+        member_activity[
+            [
+                "log_plays_1d",
+                "log_plays_7d",
+                "log_plays_30d",
+                "log_plays_total",
+                "distinct_genres",
+                "thumbs_up_share",
+            ]
+        ],
+        member_recency,
+        request_time,
+        title_profile[["kind", "maturity", "release_year", "runtime_min", "genre_count", "kids"]],
+        title_popularity[
+            [
+                "log_plays_1d",
+                "log_plays_7d",
+                "log_plays_30d",
+                "log_plays_365d",
+                "log_plays_total",
+                "thumbs_up_share",
+            ]
+        ],
+        title_anticipation,
+        title_age,
+        title_country_popularity[["log_plays_1d", "log_plays_7d", "log_plays_30d"]],
+        title_country_standing,
+        title_country_age,
+    ],
+    description="What everycanvas_v3 has, and how a title is received in the request's country.",
+)
+
 title_country_v1 = FeatureService(
     name="title_country_v1",
     features=[title_country_popularity, title_country_standing, title_country_age],

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Protocol
@@ -17,18 +17,20 @@ from playbill.datasets.batching.batches import FIELDS, Task
 from playbill.datasets.batching.windows import Windows, cut_windows, last_windows, row_ranges
 from playbill.datasets.candidate_masks import Audience
 from playbill.datasets.checks import Boundary, check_context_coverage
-from playbill.datasets.encoding.context_columns import ContextColumns
+from playbill.datasets.encoding.context_columns import ContextColumns, situations_of
 from playbill.datasets.encoding.encoder import Encoder, EncoderState
 from playbill.datasets.encoding.fit import fit_encoder, with_categories
 from playbill.datasets.encoding.row_entries import page_rows
 from playbill.datasets.encoding.titles import (
+    TitleFeatures,
     display_names,
+    read_snapshots,
     snapshot_values,
     title_arrays,
     title_attribute,
     vector_values,
 )
-from playbill.datasets.encoding.tokens import floor_moments
+from playbill.datasets.encoding.tokens import situations, taken_apart
 from playbill.datasets.examples.rows import TrainingRows
 from playbill.datasets.examples.sampling import ExampleWeights, reward_versions
 from playbill.datasets.examples.selection import (
@@ -55,7 +57,7 @@ DRAWN_TITLES = {"policy": "mixed", "count": 1024}
 """What `softmax` heads rank against where the catalogue is larger than the definition wants every title for."""
 
 
-class TrainingFeatureSource(Protocol):
+class TrainingFeatureSource(TitleFeatures, Protocol):
     """What is read of `playbill.features.FeatureDoor`."""
 
     def schema(self, service: str) -> Any:
@@ -63,9 +65,6 @@ class TrainingFeatureSource(Protocol):
 
     def member_features(self, service: str, frame: pl.DataFrame) -> pl.DataFrame:
         """Return `frame` with member and request features as of each row's `event_at`, strictly before it."""
-
-    def title_snapshots(self, service: str, moments: Sequence[datetime], title_ids: Sequence[str]) -> Any:
-        """Return `.values` [S, T, F] and `.categorical` of title features, strictly before each moment."""
 
 
 def build_training_set(
@@ -129,9 +128,8 @@ def assemble(
         check_context_coverage(resolved, examples.requests, learnt.events, state.own_fields)
     boundary.events("training rows", learnt.events.select("member_id", "seq", "event_at")[examples.moments])
     rows = features.member_features(resolved.model.features, examples.requests)
-    schema = features.schema(resolved.model.features)
-    snapshots, snapshot, kept = _snapshots(features, state.snapshot_hours, schema, rows["event_at"], state.titles)
-    boundary.moments("title snapshots", from_microseconds(int(kept.max())))
+    snapshots, snapshot, newest = _snapshots(features, Encoder(state), rows)
+    boundary.moments("title snapshots", newest)
     encoder = Encoder(with_categories(state, rows, snapshots.categorical, grow=earlier is not None))
     evidence = _evidence(encoder, learnt.events, examples.rows, resolved, earlier)
     arrays = title_arrays(
@@ -217,21 +215,17 @@ def _moments(event_at: pl.Series, resolved: ResolvedModel) -> Ints64:
     return event_at.dt.epoch("us").to_numpy().astype(np.int64)
 
 
-def _snapshots(
-    features: TrainingFeatureSource, hours: int, schema: ServiceSchema, event_at: pl.Series, title_ids: tuple[str, ...]
-) -> tuple[Any, Ints64, Ints64]:
-    """Return title features at every moment the rows need, which one each row reads, and the moments."""
-    numbers = (
-        column.entity == "title" and column.kind == "numeric" for column in schema.columns if column.item is None
-    )
-    columns = sum(numbers)
-    at = event_at.dt.epoch("us").to_numpy().astype(np.int64)
-    moments = np.unique(floor_moments(at, hours))
-    most = max(1, SNAPSHOT_BYTES // max(1, 4 * columns * (len(title_ids) + 1)))
-    kept = moments[:: -(-len(moments) // most)]
-    place = np.searchsorted(kept, at, side="right") - 1
-    found = features.title_snapshots(schema.service, [from_microseconds(int(moment)) for moment in kept], title_ids)
-    return found, place.astype(np.int32), kept
+def _snapshots(features: TrainingFeatureSource, encoder: Encoder, rows: pl.DataFrame) -> tuple[Any, Ints64, datetime]:
+    """Return title features in every situation of the rows, which one each row reads, and the newest moment."""
+    wanted = situations_of(encoder, rows)
+    floors, countries = taken_apart(wanted)
+    moments, row_bytes = np.unique(floors), 4 * len(encoder.state.title_snapshot) * encoder.title_rows.size
+    most = max(1, SNAPSHOT_BYTES // max(1, row_bytes))
+    kept = moments[:: -(-np.unique(wanted).size // most)]
+    read = situations(kept[np.searchsorted(kept, floors, side="right") - 1], countries)
+    found, place = np.unique(read, return_inverse=True)
+    snapshots = read_snapshots(features, encoder, found)
+    return snapshots, place.astype(np.int32), from_microseconds(int(kept.max()))
 
 
 def _evidence(

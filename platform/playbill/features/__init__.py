@@ -8,6 +8,7 @@ from playbill.features.door import FeatureDoor
 from playbill.features.labels import LabelValues, PublishedLabel
 from playbill.features.online_state import OnlineStoreState, online_store_state
 from playbill.features.reports import (
+    OF_TITLES,
     ApplyReport,
     FeatureColumn,
     FeatureDifference,
@@ -28,6 +29,7 @@ from playbill.features.reports import (
 from playbill.features.store_errors import as_known_on
 
 __all__ = [
+    "OF_TITLES",
     "ApplyReport",
     "BuildReport",
     "BuiltView",

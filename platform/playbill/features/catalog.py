@@ -23,7 +23,10 @@ _NUMERIC = {"FLOAT", "DOUBLE", "INT32", "INT64", "BOOL"}
 _CATEGORICAL = {"STRING"}
 _ENTITIES: dict[frozenset[str], FeatureEntity] = {
     frozenset({"member_id"}): "member",
+    frozenset({"member_id", "canvas"}): "member",
     frozenset({"title_id"}): "title",
+    frozenset({"title_id", "country"}): "title_country",
+    frozenset({"country"}): "title_country",
     frozenset(): "request",
 }
 
@@ -55,6 +58,12 @@ class Catalog:
     def derived(self, *entities: FeatureEntity) -> list[OnDemandFeatureView]:
         """Return the on-demand views to compute for some entities."""
         return [view for name, view in self.on_demand.items() if self.entities[name] in entities]
+
+    @property
+    def by_canvas(self) -> bool:
+        """Whether a view of members is one of members on a canvas, so that rows need a canvas."""
+        views = (self.views[name] for name in self.plain("member", "request") if name in self.views)
+        return any("canvas" in _keys(view) for view in views)
 
     def refs(self, *entities: FeatureEntity) -> list[str]:
         """Return Feast's `view:feature` names of the columns of some entities."""
@@ -132,10 +141,14 @@ def _keys(view: FeatureView) -> frozenset[str]:
 
 
 def _derived_entity(sources: list[FeatureEntity | None]) -> FeatureEntity | None:
-    """Return `title` for what derives from titles, None for a mixture with members, else `request`."""
-    if None in sources or ("title" in sources and "member" in sources):
+    """Return `title_country` or `title` for what derives from titles, None for a mixture with members, else `request`.
+
+    What holds in a country is the same for all of its titles, so it is told of a title in a country.
+    """
+    of_title = "title_country" in sources or "title" in sources
+    if None in sources or (of_title and "member" in sources):
         return None
-    return "title" if "title" in sources else "request"
+    return "title_country" if "title_country" in sources else "title" if of_title else "request"
 
 
 def _checked(service: str, projections: list[FeatureViewProjection], reader: _ViewReader) -> Catalog:
@@ -146,7 +159,7 @@ def _checked(service: str, projections: list[FeatureViewProjection], reader: _Vi
         if projection.name_to_use() != projection.name or projection.join_key_map:
             problems.append(Problem(projection.name, "is renamed or joined by another key, which no model can use."))
         elif entity is None:
-            problems.append(Problem(projection.name, "must be keyed by member_id, by title_id or by nothing."))
+            problems.append(Problem(projection.name, _KEYED))
         else:
             good, bad = _columns(projection, entity)
             columns += good
@@ -158,10 +171,17 @@ def _checked(service: str, projections: list[FeatureViewProjection], reader: _Vi
     return Catalog(schema, reader.views, reader.on_demand, known)
 
 
+_KEYED = "must be keyed by member_id, by member_id and canvas, by title_id, by title_id and country, or by nothing."
+
+
 def _columns(projection: FeatureViewProjection, entity: FeatureEntity) -> tuple[list[FeatureColumn], list[Problem]]:
     columns, problems = [], []
     for field in projection.features:
         kind, name = feature_kind(field), f"{projection.name}__{field.name}"
+        if entity == "title_country" and kind != "numeric":
+            what = f"is {field.dtype}; of a title in a country only numbers can enter a model."
+            problems.append(Problem(f"{projection.name}.{field.name}", what, "Leave it out or derive a number."))
+            continue
         if kind is not None:
             columns.append(FeatureColumn(name, projection.name, field.name, entity, kind))
         elif length := vector_length(field):

@@ -139,9 +139,16 @@ class FeatureDoor:
         feast.tag_active_run(service, frame.height, perf_counter() - started)
         return found
 
-    def title_snapshots(self, service: str, moments: Sequence[datetime], title_ids: Sequence[str]) -> TitleSnapshots:
+    def title_snapshots(
+        self,
+        service: str,
+        moments: Sequence[datetime],
+        title_ids: Sequence[str],
+        countries: Sequence[str | None] | None = None,
+    ) -> TitleSnapshots:
         """Return the service's title features [S, T, F] at each moment, as known at the last full hour up to it.
 
+        With `countries`, one for each moment, the columns of titles in a country follow; of None they are missing.
         Takes S * T * F * 4 bytes and about 500 MB more. An unknown title is missing everywhere.
 
         Raises:
@@ -153,7 +160,7 @@ class FeatureDoor:
         feast = self._feast
         from playbill.features.historical import title_snapshots
 
-        return title_snapshots(feast, service, moments, title_ids)
+        return title_snapshots(feast, service, moments, title_ids, countries)
 
     def title_features(self, service: str, frame: pl.DataFrame) -> pl.DataFrame:
         """Look up title features of single titles (title_id), each as of a moment of its own (event_at).

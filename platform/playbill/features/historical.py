@@ -6,8 +6,10 @@ And computed once more: of past requests, to compare with what was served, and f
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from datetime import datetime
 
+import numpy as np
 import polars as pl
 
 from playbill.errors import DataError, Problem
@@ -15,7 +17,15 @@ from playbill.features.axis import CHANGED_AT, CREATED_AT
 from playbill.features.catalog import Catalog
 from playbill.features.feast_door import FeastDoor
 from playbill.features.reports import FeatureEntity, TitleSnapshots
-from playbill.features.snapshots import REQUEST_AT, ROWS_PER_CALL, dense_snapshots, empty, shaped, with_derived
+from playbill.features.snapshots import (
+    REQUEST_AT,
+    ROWS_PER_CALL,
+    country_values,
+    dense_snapshots,
+    empty,
+    shaped,
+    with_derived,
+)
 from playbill.features.store_errors import raises_product_errors
 from playbill_feast.asof_join import ViewValues, as_of_join
 from playbill_feast.frames import EVENT_AT, plain_arrow
@@ -66,22 +76,41 @@ def request_fields(catalog: Catalog) -> set[str]:
 
 
 def title_snapshots(
-    door: FeastDoor, service: str, moments: Sequence[datetime], title_ids: Sequence[str]
+    door: FeastDoor,
+    service: str,
+    moments: Sequence[datetime],
+    title_ids: Sequence[str],
+    countries: Sequence[str | None] | None = None,
 ) -> TitleSnapshots:
-    """Return the service's title columns at each moment, dense."""
+    """Return the service's title columns at each moment, dense; with `countries`, those of titles in each one's too."""
     catalog = door.catalog(service)
-    views, vectors = (
-        [
+
+    def plain(*entities: FeatureEntity, vectors: bool) -> list[ViewValues]:
+        wanted = catalog.plain(*entities, vectors=vectors)
+        return [
             view_values(door.config, catalog.views[name], [field.name for field in fields], full_names=True)
-            for name, fields in catalog.plain("title", vectors=chosen).items()
+            for name, fields in wanted.items()
         ]
-        for chosen in (False, True)
+
+    def derive(*entities: FeatureEntity) -> Callable[[pl.DataFrame], pl.DataFrame]:
+        return lambda rows: pl.DataFrame(pl.from_arrow(with_derived(plain_arrow(rows), catalog, *entities)))
+
+    local = () if countries is None else catalog.schema.of("title_country")
+    each = list(dict.fromkeys(moments)) if local else list(moments)
+    views, vectors = plain("title", vectors=False), plain("title", vectors=True)
+    found = dense_snapshots(catalog.schema.of("title"), views, derive("title"), each, title_ids, vectors)
+    if countries is None or not local:
+        return found
+    of_country = country_values(
+        local, plain("title_country", vectors=False), derive("title_country"), moments, countries, title_ids
     )
-
-    def derive(rows: pl.DataFrame) -> pl.DataFrame:
-        return pl.DataFrame(pl.from_arrow(with_derived(plain_arrow(rows), catalog, "title")))
-
-    return dense_snapshots(catalog.schema.of("title"), views, derive, moments, title_ids, vectors)
+    place = {moment: number for number, moment in enumerate(each)}
+    return replace(
+        found,
+        moments=tuple(moments),
+        columns=(*found.columns, *(column.name for column in local)),
+        values=np.concatenate([found.values[[place[moment] for moment in moments]], of_country], axis=2),
+    )
 
 
 def known_then(door: FeastDoor, service: str, rows: pl.DataFrame) -> pl.DataFrame:

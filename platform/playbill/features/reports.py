@@ -14,7 +14,9 @@ import polars as pl
 if TYPE_CHECKING:
     from playbill.features.leaks import Leak
 
-FeatureEntity = Literal["member", "title", "request"]
+FeatureEntity = Literal["member", "title", "title_country", "request"]
+OF_TITLES: tuple[FeatureEntity, ...] = ("title", "title_country")
+"""Entities whose values a title has, the second in each country its own."""
 FeatureKind = Literal["numeric", "categorical"]
 
 
@@ -27,7 +29,8 @@ class FeatureColumn:
     view: str
     feature: str
     entity: FeatureEntity
-    """Whose value it is. A value derived from the request's time is `request`, or `title` if a title's."""
+    """Whose value it is: of a member on a canvas too it is `member`. A value derived from the request's time is
+    `request`, or that of the title, or of the title in a country, that it is derived for."""
     kind: FeatureKind
     item: int | None = None
     """Which number of a vector it is; None for a feature that is a number or a string itself."""
@@ -59,7 +62,7 @@ class ServiceSchema:
 
 @dataclass(frozen=True, slots=True)
 class TitleSnapshots:
-    """Title features at several moments. S moments, T titles, F numeric columns."""
+    """Title features at several moments, each in a country of its own. S moments, T titles, F numeric columns."""
 
     moments: tuple[datetime, ...]
     title_ids: tuple[str, ...]

@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 
 from playbill.errors import DataError, Problem
 from playbill.features.reports import FeatureColumn, FeatureEntity, TitleSnapshots
-from playbill_feast.asof_join import ViewValues, as_of_join, latest_values
+from playbill_feast.asof_join import AsOfRows, ViewValues, as_of_join, latest_values
 from playbill_feast.frames import EVENT_AT, in_utc
 from playbill_feast.online.columns import EVENT_TIME
 
@@ -141,6 +141,46 @@ def dense_snapshots(
         vector_columns=tuple(column.name for column in items),
         vectors=_vectors_at(items, vectors, last, titles) if items else None,
     )
+
+
+def country_values(
+    columns: Sequence[FeatureColumn],
+    views: Iterable[ViewValues],
+    derive: Derive,
+    moments: Sequence[datetime],
+    countries: Sequence[str | None],
+    title_ids: Sequence[str],
+) -> npt.NDArray[np.float32]:
+    """Return [S, T, F] columns of titles in the country of each moment, nan where it is None or has no value.
+
+    `views` are those that the columns need, keyed by title, by country or by both, with full names.
+    """
+    values = np.full((len(moments), len(title_ids), len(columns)), np.nan, dtype=np.float32)
+    known = [place for place, country in enumerate(countries) if country is not None]
+    titles = pl.Series("title_id", title_ids, dtype=pl.String)
+    seen = [_known_by(view, titles, countries, max(moments)) for view in views] if known else []
+    step = max(1, ROWS_PER_CALL // max(1, len(title_ids)))
+    for start in range(0, len(known), step):
+        part = known[start : start + step]
+        at = pl.Series(EVENT_AT, [moments[place].astimezone(UTC) for place in part], dtype=pl.Datetime("us", "UTC"))
+        situations = pl.DataFrame([at, pl.Series("country", [countries[place] for place in part], dtype=pl.String)])
+        rows = situations.join(titles.to_frame(), how="cross", maintain_order="left_right")
+        joined = rows.with_columns(pl.col(EVENT_AT).alias(REQUEST_AT))
+        same = AsOfRows(rows, EVENT_AT)
+        for view in seen:
+            joined = joined.hstack(same.join(view))
+        found = shaped(derive(joined), columns).to_numpy()
+        values[part] = found.reshape(len(part), len(title_ids), len(columns))
+    return values
+
+
+def _known_by(view: ViewValues, titles: pl.Series, countries: Sequence[str | None], last: datetime) -> ViewValues:
+    """Read a view once: only the titles and countries asked for, and nothing later."""
+    wanted = {"title_id": titles, "country": pl.Series(countries, dtype=pl.String)}
+    rows = view.rows().filter(in_utc(view.at, view.frame.collect_schema()[view.at]) <= last.astimezone(UTC))
+    for row_key, key in view.keys.items():
+        rows = rows.filter(pl.col(key).is_in(wanted[row_key].unique().implode()))
+    return replace(view, frame=rows.collect().lazy(), counts=None)
 
 
 def _vectors_at(

@@ -57,7 +57,13 @@ class NoFeatures:
         """Return the frame as it is."""
         return frame
 
-    def title_snapshots(self, service: str, moments: Sequence[datetime], title_ids: Sequence[str]) -> TitleSnapshots:
+    def title_snapshots(
+        self,
+        service: str,
+        moments: Sequence[datetime],
+        title_ids: Sequence[str],
+        countries: Sequence[str | None] | None = None,
+    ) -> TitleSnapshots:
         """Return [S, T, 0]."""
         values = np.zeros((len(moments), len(title_ids), 0), np.float32)
         categorical = pl.DataFrame({"title_id": pl.Series(title_ids, dtype=pl.String)})
@@ -109,7 +115,13 @@ class LiveFeatures:
         states = partial(self._states, self._of_members, until)
         return frame.hstack(from_states(catalog, rows, "member_id", states, "member", "request"))
 
-    def title_snapshots(self, service: str, moments: Sequence[datetime], title_ids: Sequence[str]) -> TitleSnapshots:
+    def title_snapshots(
+        self,
+        service: str,
+        moments: Sequence[datetime],
+        title_ids: Sequence[str],
+        countries: Sequence[str | None] | None = None,
+    ) -> TitleSnapshots:
         """Return the title columns at each moment, dense; see `FeatureDoor.title_snapshots`."""
         catalog = self._catalog(service)
         columns = catalog.schema.of("title")
@@ -133,7 +145,7 @@ class LiveFeatures:
     def _catalog(self, service: str) -> Catalog:
         catalog = self.door.catalog(service)
         known = {*EVENT_VIEWS, "member_profile", "title_profile"}
-        strange = sorted(set(catalog.plain("member", "request", "title")) - known)
+        strange = sorted((set(catalog.plain("member", "request", "title")) - known) | {*catalog.plain("title_country")})
         if strange:
             what = "is not computed from the canonical tables, so a simulation has no values of it."
             raise ProblemsError(f"feature service '{service}'", [Problem(name, what) for name in strange])

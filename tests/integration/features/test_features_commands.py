@@ -27,7 +27,13 @@ def test_build_apply_materialize_in_a_row(own: Workspace) -> None:
     built = last_object(run(own, "features", "build", "--json"))
     assert {view["view"] for view in built["views"]} >= {"member_activity", "title_popularity"}
     applied = last_object(run(own, "apply", "--json"))
-    assert applied["services"] == ["everycanvas_v1", "everycanvas_v2", "everycanvas_v3", "title_country_v1"]
+    assert applied["services"] == [
+        "everycanvas_v1",
+        "everycanvas_v2",
+        "everycanvas_v3",
+        "everycanvas_v4",
+        "title_country_v1",
+    ]
     assert Path(applied["feature_store"]).is_file()
     done = last_object(run(own, "materialize", "--json", "--until", "2024-02-01T00:00:00Z"))
     assert done["until"] == "2024-02-01T00:00:00+00:00"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
+import numpy as np
 import pandas as pd
 import polars as pl
 import pytest
@@ -103,6 +104,49 @@ def test_a_title_launches_where_it_launches(world: Workspace) -> None:
     assert days[("t1", "C0")] == 5.0
 
 
-def test_a_model_is_told_that_it_cannot_read_a_title_in_a_country(world: Workspace) -> None:
-    with pytest.raises(DefinitionError, match=r"title_country_popularity.*must be keyed by member_id, by title_id"):
-        FeatureDoor(world).schema("title_country_v1")
+def test_snapshots_of_titles_in_countries_are_what_feast_retrieves(world: Workspace) -> None:
+    door = FeatureDoor(world)
+    columns = [column.name for column in door.schema("title_country_v1").columns]
+    assert {column.entity for column in door.schema("title_country_v1").columns} == {"title_country"}
+    moments = [START + timedelta(days=day) for day in (1, 9, 33)]
+    rows = {
+        (row["event_timestamp"].to_pydatetime(), row["country"], row["title_id"]): row
+        for row in retrieved(world, moments)
+    }
+    pairs = [(at, country) for at in moments for country in ("C0", "C2", None)]
+    titles = [f"t{title}" for title in range(6)]
+    found = door.title_snapshots("title_country_v1", [at for at, _ in pairs], titles, [where for _, where in pairs])
+    assert found.columns == tuple(columns)
+    assert found.values.shape == (len(pairs), 6, len(columns))
+    for place, (at, country) in enumerate(pairs):
+        for title_place, title in enumerate(titles):
+            row = rows.get((at, country, title), dict.fromkeys(columns))
+            expected = np.array([row[name] for name in columns], np.float32)
+            np.testing.assert_array_equal(found.values[place, title_place], expected)
+    assert np.isnan(found.values[[2, 5, 8]]).all()
+    assert not np.isnan(found.values[[3, 4]]).all()
+
+
+def test_features_of_a_title_in_a_country_come_behind_those_of_the_title(world: Workspace) -> None:
+    door, at = FeatureDoor(world), START + 9 * DAY
+    plain_columns = door.title_snapshots("everycanvas_v3", [at, at], ["t0"]).columns
+    found = door.title_snapshots("everycanvas_v4", [at, at], ["t0", "t1"], ["C0", "C1"])
+    assert found.columns[: len(plain_columns)] == plain_columns
+    there = found.columns.index("title_country_age__days_since_launch_there")
+    assert found.values[:, 0, there].tolist() == [7.0, 4.0]
+    assert door.title_snapshots("everycanvas_v4", [at], ["t0"]).columns == plain_columns
+
+
+def test_only_numbers_of_a_title_in_a_country_enter_a_model(world: Workspace, tmp_path) -> None:
+    from feast import FeatureService, FeatureView, Field, FileSource
+    from feast.types import String
+
+    store = FeastDoor(world).store
+    entities = [store.get_entity(name) for name in ("title", "country")]
+    source = FileSource(name="labels_there", path=str(tmp_path / "none.parquet"), timestamp_field="event_timestamp")
+    view = FeatureView(
+        name="labels_there", entities=entities, schema=[Field(name="label", dtype=String)], source=source
+    )
+    store.apply([view, FeatureService(name="labels_there_v1", features=[view])])
+    with pytest.raises(DefinitionError, match="only numbers can enter a model"):
+        FeatureDoor(world).schema("labels_there_v1")

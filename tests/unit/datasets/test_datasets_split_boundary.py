@@ -58,7 +58,7 @@ def test_a_split_whose_folds_overlap_trains_nothing(log) -> None:
 
 def test_snapshots_of_titles_from_later_are_refused(log, monkeypatch: pytest.MonkeyPatch) -> None:
     """As if the moments of snapshots were rounded up instead of down."""
-    up = "playbill.datasets.build.floor_moments"
+    up = "playbill.datasets.encoding.context_columns.floor_moments"
     monkeypatch.setattr(up, lambda at, hours: at // 3_600_000_000 * 3_600_000_000 + 10**13)
     split = make_split("global_time", log)
     with pytest.raises(IntegrityError, match="title snapshots would know"):

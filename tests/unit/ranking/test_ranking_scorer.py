@@ -473,3 +473,75 @@ def test_numbers_of_titles_are_kept_as_what_differs() -> None:
             np.testing.assert_array_equal(kept.column(moment, place), values[:, place])
     assert kept.nbytes < 5 * first.nbytes // 2, "one of three columns is another at each moment"
     assert kept.missing([3, 9, 9]) == [9]
+
+
+class ByCountry(Features):
+    """Titles whose number depends on the country; nothing is known of an unknown one."""
+
+    known = ("NL", "US-MN")
+
+    def title_snapshots(
+        self, service: str, moments: list, title_ids: tuple, countries: list | None = None
+    ) -> types.SimpleNamespace:
+        found = super().title_snapshots(service, moments, title_ids)
+        for place, country in enumerate(countries or [None] * len(moments)):
+            found.values[place, :, 1] = np.arange(len(title_ids)) + len(country) if country in self.known else np.nan
+        return found
+
+
+@pytest.fixture
+def source() -> ByCountry:
+    return ByCountry()
+
+
+@pytest.fixture
+def abroad(bundle, source) -> Scorer:
+    state = bundle.encoder.state.model_copy(
+        update={"countries": ("NL", "US-MN"), "country_columns": ("popularity__plays",)}
+    )
+    sizes = bundle.config.model_dump() | Encoder(state).network_sizes() | {"trunk": bundle.config.trunk}
+    network = Network(NetworkConfig.model_validate(sizes))
+    torch.manual_seed(2)
+    for parameter in network.parameters():
+        torch.nn.init.normal_(parameter, std=0.1)
+    own = replace(bundle, encoder=Encoder(state), config=network.config)
+    return Scorer(own, frame_of_titles(TRAINED), launches(TRAINED), source, as_of=AT, network=network)
+
+
+def test_a_title_in_a_country_has_its_number_there(abroad) -> None:
+    """Requests that differ in their country alone, in one pass: the head's weights tell what that adds."""
+    countries = ("NL", "US-MN", "BR", None)
+    requests = [Request("similar", AT, country=country) for country in ("NL", "US-MN")]
+    requests += [Request("home", AT, country=country) for country in countries]
+    found = abroad.score(requests)["play"]
+    # A canvas whose requests carry no country reads none, whatever was sent.
+    np.testing.assert_array_equal(found[0], found[1])
+    head, dynamic = abroad.network.title_heads()["play"], abroad.network.titles.dynamic
+    home = abroad.encoder.canvas_index(pl.Series(["home"]))[0]
+    weights = (head.snapshot + head.snapshot_canvas.weight[home]).detach()
+
+    def added(country: str | None) -> np.ndarray:
+        raw = np.full((1, 31, 1), np.nan, np.float32)
+        if country in ("NL", "US-MN"):
+            raw[0, 1:, 0] = np.arange(30) + len(country)
+        plain = dynamic.plain(torch.from_numpy(raw))
+        return (plain.values @ plain.weights(weights))[0, 1:].detach().numpy()
+
+    alone = np.stack([abroad.score([request])["play"][0] for request in requests])
+    np.testing.assert_allclose(found, alone, atol=1e-5)
+    np.testing.assert_array_equal(found[4], found[5])
+    assert np.abs(added("NL") - added("US-MN")).max() > 1e-3
+    nowhere = ByCountry()
+    nowhere.known = ()
+    given = (abroad.bundle, frame_of_titles(TRAINED), launches(TRAINED), nowhere)
+    unread = Scorer(*given, as_of=AT, network=abroad.network).score(requests)["play"]
+    for place, country in enumerate(countries, 2):
+        np.testing.assert_allclose(found[place] - unread[place], added(country) - added(None), atol=1e-4)
+
+
+def test_numbers_in_countries_are_read_with_the_requests_once(abroad, source) -> None:
+    abroad.remember([AT])
+    assert len(source.calls) == 1  # of categories, when the scorer was made
+    abroad.score([Request("home", AT, country=country) for country in ("NL", "US-MN", "NL")])
+    abroad.score([Request("home", AT, country="NL")])
+    assert [len(moments) for moments in source.calls] == [1, 2]

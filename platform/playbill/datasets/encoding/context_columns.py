@@ -14,7 +14,7 @@ import polars as pl
 
 from playbill.arrays import Bools, Floats32, Ints64
 from playbill.datasets.encoding.text import gram_arrays, typed_text
-from playbill.datasets.encoding.tokens import floor_moments, hour_of_week, row_position_buckets
+from playbill.datasets.encoding.tokens import floor_moments, hour_of_week, row_position_buckets, situations
 from playbill.tables import Vocabulary
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ class ContextColumns:
     query_offsets: Ints64  # [N] starts
     numeric: Floats32  # [N, Fm]
     categorical: Ints64  # [N, Cm]
-    moment: Ints64  # [N] moment of the title snapshot, microseconds since 1970
+    moment: Ints64  # [N] moment of the title snapshot, microseconds since 1970, and country: see `tokens.situations`
     row: Ints64  # [N] name of the row
     row_position: Ints64  # [N] bucket of the row's place on the page
     by_name: Ints64  # [N] 1 where the name of the source title stands for the query
@@ -63,11 +63,20 @@ def encode_contexts(encoder: Encoder, rows: pl.DataFrame) -> ContextColumns:
         query_offsets=offsets,
         numeric=_numeric(state, rows, carried),
         categorical=_categorical(encoder, rows, carried),
-        moment=floor_moments(moments, state.snapshot_hours),
+        moment=situations_of(encoder, rows, carried),
         row_position=_row_positions(state, rows, carried),
         by_name=by_name.astype(np.int64),
         member=carried("member").astype(np.int64),
     )
+
+
+def situations_of(encoder: Encoder, rows: pl.DataFrame, carried: Carried | None = None) -> Ints64:
+    """Return [N] the moment of title snapshots of each request, with its country where title features depend on it."""
+    state = encoder.state
+    floors = floor_moments(rows["event_at"].dt.epoch("us").to_numpy().astype(np.int64), state.snapshot_hours)
+    if not state.country_columns:
+        return floors
+    return situations(floors, _index(encoder, rows, "country", carried or Carried(state, rows["canvas"])))
 
 
 class Carried:

@@ -18,6 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from playbill.arrays import Ints64
 from playbill.datasets.encoding.context_columns import Carried, ContextColumns, encode_contexts, field_of
 from playbill.datasets.encoding.tokens import DURATIONS, GAPS, ROW_POSITIONS, Codes, Merge, Tokens, tokens_of
+from playbill.definitions.specs.base import added_later
 from playbill.errors import IntegrityError
 from playbill.tables import Vocabulary
 
@@ -64,6 +65,8 @@ class EncoderState(BaseModel):
     categorical: dict[str, tuple[str, ...]] = Field(default_factory=dict)
     """Categorical member and request features, and such fields of outside packages, and their values."""
     title_snapshot: tuple[str, ...] = ()  # numeric title features, read at snapshots (axis F)
+    country_columns: tuple[str, ...] = added_later(())
+    """Those of them that a title has in the request's country: each country then has snapshots of its own."""
     title_categorical: dict[str, tuple[str, ...]] = Field(default_factory=dict)
     """Categorical title features and their values."""
     title_vectors: tuple[str, ...] = ()  # numbers of vectors of titles, read once for a state of the catalogue (axis V)

@@ -65,6 +65,7 @@ def fit_encoder(
             for name in (*_columns(schema, title=False, kind="categorical", without=without), *_own(own, "categorical"))
         },
         title_snapshot=_columns(schema, title=True, kind="numeric"),
+        country_columns=tuple(column.name for column in schema.columns if column.entity == "title_country"),
         title_categorical={name: () for name in _columns(schema, title=True, kind="categorical")},
         title_vectors=_columns(schema, title=True, kind="numeric", vectors=True),
         anonymous=tuple(name for name, canvas in resolved.canvases.items() if "member" not in canvas.context),
@@ -142,7 +143,7 @@ def _columns(
     return tuple(
         column.name
         for column in schema.columns
-        if (column.entity == "title") is title
+        if column.entity.startswith("title") is title
         and column.kind == kind
         and (not title or (column.item is not None) is vectors)
         and column.name.rpartition("__")[2] not in without

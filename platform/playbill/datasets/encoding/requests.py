@@ -31,7 +31,7 @@ class EncodedRequests:
 
     history: HistoryArrays
     context: ContextArrays
-    moments: Ints64  # [S] moments of title snapshots, microseconds since 1970, ascending
+    moments: Ints64  # [S] moments of title snapshots, ascending, with countries: see `tokens.situations`
 
 
 def encode_requests(encoder: Encoder, requests: Sequence[Request]) -> EncodedRequests:

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
 import polars as pl
 
 from playbill.arrays import AnyInts, Floats32, Ints64
+from playbill.clock import from_microseconds
 from playbill.datasets.arrays import TitleArrays
 from playbill.datasets.encoding.encoder import Encoder
 from playbill.datasets.encoding.text import gram_arrays, word_arrays
-from playbill.datasets.encoding.tokens import year_buckets
+from playbill.datasets.encoding.tokens import taken_apart, year_buckets
 from playbill.errors import DataError, Problem
 from playbill.tables.frames import utc_literal
 
@@ -91,6 +92,33 @@ def snapshot_values(found: TitleSnapshots, names: Sequence[str]) -> Floats32:
         if name in places:
             values[:, 1:, place] = found.values[:, :, places[name]]
     return values
+
+
+class TitleFeatures(Protocol):
+    """What is read of `playbill.features.FeatureDoor`."""
+
+    def title_snapshots(
+        self,
+        service: str,
+        moments: Sequence[datetime],
+        title_ids: Sequence[str],
+        countries: Sequence[str | None] | None = None,
+    ) -> Any:
+        """Return `.columns`, `.values` [S, T, F] and `.categorical` of title features, strictly before each moment.
+
+        With `countries`, one for each moment, also what titles have there.
+        """
+
+
+def read_snapshots(features: TitleFeatures, encoder: Encoder, situations: Ints64) -> Any:
+    """Return the title features of S situations, see `tokens.situations`; those of an unknown country are missing."""
+    state, titles = encoder.state, encoder.title_rows.entries
+    floors, countries = taken_apart(situations)
+    moments = [from_microseconds(moment) for moment in floors.tolist()]
+    if not state.country_columns:
+        return features.title_snapshots(state.service, moments, titles)
+    names = (None, *state.countries)
+    return features.title_snapshots(state.service, moments, titles, [names[code] for code in countries.tolist()])
 
 
 def vector_values(found: TitleSnapshots, names: Sequence[str]) -> Floats32:

@@ -207,6 +207,21 @@ def floor_moments(moments: Ints64, hours: int) -> Ints64:
     return moments // step * step
 
 
+def situations(floors: Ints64, countries: Ints64) -> Ints64:
+    """Return one number for a moment of title snapshots and a country's index, which title features may depend on.
+
+    Such moments are full hours, so the index has room in their microseconds, and numbers still go by time: all that
+    counts, sorts and keeps moments takes situations alike.
+    """
+    return floors + countries
+
+
+def taken_apart(situation: Ints64) -> tuple[Ints64, Ints64]:
+    """Return the moments, microseconds since 1970, and the indices of countries that situations were made of."""
+    floors = floor_moments(situation, 1)
+    return floors, situation - floors
+
+
 def floor_moment(moment: datetime, hours: int) -> datetime:
     """Return the last multiple of `hours` since 1970 at or before a moment."""
     return from_microseconds(int(floor_moments(np.asarray([to_microseconds(moment)]), hours)[0]))

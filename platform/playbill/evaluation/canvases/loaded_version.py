@@ -9,6 +9,7 @@ from typing import Protocol
 
 from playbill.clock import parse_moment
 from playbill.datasets import Split, make_split
+from playbill.datasets.encoding.titles import TitleFeatures
 from playbill.definitions.specs import ResolvedModel
 from playbill.errors import DataError, IntegrityError, StateError
 from playbill.evaluation.cases.event_log import MOST_PASTS, EvaluationTables
@@ -16,7 +17,6 @@ from playbill.evaluation.cases.score_function import MemberFeatures
 from playbill.evaluation.compare import assert_not_trained_on
 from playbill.ranking.scoring.bundle import FEATURE_FILES, VECTORS, read_bundle
 from playbill.ranking.scoring.scorer import Scorer
-from playbill.ranking.scoring.title_moments import TitleFeatures
 
 SPLIT = "split.parquet"  # where training leaves the frozen split in a bundle's folder, beside the files of the manifest
 

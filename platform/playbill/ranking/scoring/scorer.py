@@ -18,7 +18,7 @@ import torch
 from playbill.arrays import Floats32, Ints64
 from playbill.datasets import Request, title_arrays
 from playbill.datasets.encoding.requests import EncodedRequests, as_carried, encode_requests, history_lengths
-from playbill.datasets.encoding.titles import vector_values
+from playbill.datasets.encoding.titles import TitleFeatures, vector_values
 from playbill.datasets.encoding.tokens import floor_moment
 from playbill.definitions.specs.canvas import SIMILARITY, TERMS
 from playbill.errors import UnknownNameError
@@ -35,7 +35,7 @@ from playbill.ranking.scoring.bundle import Bundle
 from playbill.ranking.scoring.history_terms import HistoryReader, RequestTerms
 from playbill.ranking.scoring.row_scoring import PageReader, PageState, pair_scores
 from playbill.ranking.scoring.state_cache import KeptHistories, KeptSnapshots, StateCache
-from playbill.ranking.scoring.title_moments import Moments, TitleFeatures, TitleMoments
+from playbill.ranking.scoring.title_moments import Moments, TitleMoments
 
 BATCH_SLOTS = 12_800  # history events per pass of the network, padding counted
 BATCH_REQUESTS = 128  # requests per pass: each moment among them needs its own [T, F]

@@ -1,5 +1,7 @@
 """Titles' numbers at moments, and what they add to scores: read once, and held as what differs between moments.
 
+Where titles have numbers in a country, a moment stands for itself and a country: see `datasets.encoding.tokens`.
+
 Letters: S moments, T titles and the padding row, F features, K heads, P pairs of a moment and a canvas, N requests.
 """
 
@@ -9,15 +11,14 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
 from threading import Lock
-from typing import Any, Protocol
 
 import numpy as np
 import torch
 
 from playbill.arrays import Floats32, Ints64
-from playbill.clock import from_microseconds, to_microseconds
+from playbill.clock import to_microseconds
 from playbill.datasets import Encoder
-from playbill.datasets.encoding.titles import snapshot_values
+from playbill.datasets.encoding.titles import TitleFeatures, read_snapshots, snapshot_values
 from playbill.datasets.encoding.tokens import floor_moment
 from playbill.models import ContextBatch, Network
 from playbill.models.heads import TitleVectors
@@ -26,13 +27,6 @@ from playbill.ranking.scoring.state_cache import KeptBiases, KeptSnapshots, Key
 
 READ_AT_ONCE, CELLS_AT_ONCE = 16_000_000, 4_000_000
 """Numbers of titles that are read at a time, and those whose biases are worked out."""
-
-
-class TitleFeatures(Protocol):
-    """What is read of `playbill.features.FeatureDoor`."""
-
-    def title_snapshots(self, service: str, moments: Sequence[datetime], title_ids: Sequence[str]) -> Any:
-        """Return `.columns`, `.values` [S, T, F] and `.categorical` of title features, strictly before each."""
 
 
 class TitleMoments:
@@ -53,7 +47,12 @@ class TitleMoments:
         self._kept, self._biases, self._lock = KeptSnapshots() if kept is None else kept, KeptBiases(), Lock()
 
     def remember(self, moments: Sequence[datetime]) -> None:
-        """Read many moments at once, ahead of the requests that will need them."""
+        """Read many moments at once, ahead of the requests that will need them.
+
+        Where features depend on a request's country too, that waits for the requests.
+        """
+        if self._encoder.state.country_columns:
+            return
         hours = self._encoder.state.snapshot_hours
         floors = {floor_moment(moment, hours) for moment in moments}
         with self._lock:
@@ -123,12 +122,10 @@ class TitleMoments:
                 self._kept.keep(moment, values, set(moments.tolist()))
 
     def _look_up(self, moments: list[int]) -> Floats32:
-        names, titles = self._encoder.state.title_snapshot, self._encoder.title_rows.entries
+        names, size = self._encoder.state.title_snapshot, self._encoder.title_rows.size
         if self._features is None:
-            return np.full((len(moments), len(titles) + 1, len(names)), np.nan, np.float32)
-        requested = [from_microseconds(moment) for moment in moments]
-        found = self._features.title_snapshots(self._encoder.state.service, requested, titles)
-        return snapshot_values(found, names)
+            return np.full((len(moments), size, len(names)), np.nan, np.float32)
+        return snapshot_values(read_snapshots(self._features, self._encoder, np.array(moments, np.int64)), names)
 
 
 class ShuffledMoments:

@@ -195,9 +195,15 @@ class ClusterFeatures:
         found: pl.DataFrame = self.features.member_features(service, frame)
         return found.with_columns(self.clusters(frame["member_id"], frame["event_at"]).alias(COLUMN))
 
-    def title_snapshots(self, service: str, moments: Sequence[datetime], title_ids: Sequence[str]) -> Any:
+    def title_snapshots(
+        self,
+        service: str,
+        moments: Sequence[datetime],
+        title_ids: Sequence[str],
+        countries: Sequence[str | None] | None = None,
+    ) -> Any:
         """Return the service's title features."""
-        return self.features.title_snapshots(service, moments, title_ids)
+        return self.features.title_snapshots(service, moments, title_ids, countries)
 
     def clusters(self, members: pl.Series, moments: pl.Series) -> pl.Series:
         """Return [N] the cluster of each member when the week of each moment began."""
