@@ -20,6 +20,7 @@ from pydantic import (
 )
 
 from playbill.definitions.specs.base import added_later
+from playbill.definitions.specs.ensemble import MemberTerm
 from playbill.definitions.specs.head import HistoryTerm, loss_options, loss_plugin
 from playbill.definitions.specs.network import TrunkOptions, read_sharing, read_trunk
 
@@ -183,6 +184,23 @@ class AdaptationConfig(NetworkPart):
     type: Literal["id", "gate", "low_rank"]
     rank: PositiveInt = 4  # of a country's weights, for `low_rank` (axis R)
     width: PositiveInt = 32  # hidden units of gates and width of the vectors that drive them, for `gate` (axis W)
+class FoldedConfig(NetworkPart):
+    """A network of its own that was folded into another: see `models.ensemble`."""
+
+    width: PositiveInt  # of its title vectors (axis E there)
+    heads: PositiveInt = 1  # that answer on some canvas (axis J there)
+
+
+class EnsembleConfig(NetworkPart):
+    """What stands beside the scores of heads in an ensemble: see `models.ensemble`."""
+
+    members: tuple[str, ...] = Field(min_length=1)  # roles, without the base's (axis K there)
+    heads: tuple[str, ...] = Field(min_length=1)  # of the base, that the members are added to (axis H)
+    countries: PositiveInt = 1  # index 0 counted, which is unknown (axis G)
+    folded: dict[str, FoldedConfig] = Field(default_factory=dict)  # role -> its sizes
+    terms: dict[str, MemberTerm] = Field(default_factory=dict)  # role -> term
+    tenure: bool = False  # whether the gate reads the member's tenure
+    title_age: bool = False  # whether the gate reads the age of titles
 
 
 class NetworkConfig(NetworkPart):
@@ -198,6 +216,8 @@ class NetworkConfig(NetworkPart):
     heads: tuple[HeadConfig, ...] = Field(min_length=1)
     history_terms: HistoryTermsConfig | None = None
     """None in training, which does not read them, and where no head has any."""
+    ensemble: EnsembleConfig | None = added_later(None)
+    """None but for an ensemble."""
     frozen: bool = added_later(False)
     """Title tower, event tokens and trunk are those of another version: training leaves them as they are."""
     adaptation: AdaptationConfig | None = added_later(None)

@@ -20,6 +20,7 @@ from playbill.models.companions import Companions
 from playbill.models.config import NetworkConfig
 from playbill.models.context import ContextEncoder, Crossing, Queries, some_requests
 from playbill.models.embeddings import EventTokens, GramSpace
+from playbill.models.ensemble import EnsembleMembers
 from playbill.models.heads import Head, TitleVectors, bias_rows
 from playbill.models.history_terms import HistoryTerms
 from playbill.models.item_similarity import Likeness
@@ -70,6 +71,7 @@ class Network(nn.Module):
         terms = config.history_terms
         size = (config.titles.titles, config.events.canvases)
         self.history_terms = None if terms is None else HistoryTerms(terms, *size)
+        self.ensemble = None if config.ensemble is None else EnsembleMembers(config.ensemble, config)
         nn.init.zeros_(self.title_bias.weight)
         if self.canvas_titles is not None:
             nn.init.zeros_(self.canvas_titles.weight)
@@ -248,23 +250,33 @@ class Network(nn.Module):
         """
         with self._precision(history.title.device):
             vectors = self.title_vectors(titles) if vectors is None else vectors
-            scene = self.scene(history, context, vectors, states)
-            found = {}
-            wanted = {name: head for name, head in self.title_heads().items() if heads is None or name in heads}
-            for place, (name, head) in enumerate(wanted.items()):
-                state = scene.state_of(head)
-                q = head.queries(state)
-                scores_NT = (q @ vectors.vectors.to(q.dtype).T).float()
-                if biases is None:
-                    scores_NT += head.bias(vectors, scene.rows)[scene.rows.row]
-                else:
-                    scores_NT += biases[0][:, place][biases[1]]
-                scores_NT += head.levels(state).unsqueeze(-1)
-                if scene.queries is not None:
-                    requested, typed_mM = scene.queries.requested(torch.arange(len(q), device=q.device))
-                    typed_mM = (head.match * typed_mM).to(q.dtype)
-                    scores_NT[requested] += (typed_mM @ vectors.prepared.names.to(q.dtype).T).float()
-                found[name] = scores_NT
+            return self.scene_scores(self.scene(history, context, vectors, states), vectors, heads, biases)
+
+    @torch.no_grad()
+    def scene_scores(
+        self,
+        scene: ScoringBatch,
+        vectors: TitleVectors,
+        heads: Collection[str] | None = None,
+        biases: tuple[Tensor, Tensor] | None = None,
+    ) -> dict[str, Tensor]:
+        """Score every title in N requests as `scores` does, which are read already."""
+        found = {}
+        wanted = {name: head for name, head in self.title_heads().items() if heads is None or name in heads}
+        for place, (name, head) in enumerate(wanted.items()):
+            state = scene.state_of(head)
+            q = head.queries(state)
+            scores_NT = (q @ vectors.vectors.to(q.dtype).T).float()
+            if biases is None:
+                scores_NT += head.bias(vectors, scene.rows)[scene.rows.row]
+            else:
+                scores_NT += biases[0][:, place][biases[1]]
+            scores_NT += head.levels(state).unsqueeze(-1)
+            if scene.queries is not None:
+                requested, typed_mM = scene.queries.requested(torch.arange(len(q), device=q.device))
+                typed_mM = (head.match * typed_mM).to(q.dtype)
+                scores_NT[requested] += (typed_mM @ vectors.prepared.names.to(q.dtype).T).float()
+            found[name] = scores_NT
         return found
 
     @torch.no_grad()

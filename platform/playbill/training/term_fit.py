@@ -7,7 +7,12 @@ of the history. All q and w are at least 0, with Gaussian priors: q_cj about s_c
 written; w_cbk about a value of the canvas, that about one that all canvases share, and that about 0. The scale s_c
 takes up how sure the model is of itself: beside heads of scale 1 a blended term is multiplied by q / s, and w / s is
 added.
-Axis letters: C canvases, B lengths, J blended terms of a canvas, K terms of histories, n requests, T titles.
+
+The gate of an ensemble (`playbill.continual.gate`) is the same fit, where b are groups such as countries. What groups
+have in common, such as a country over all tenures, has effects of its own: w_cbk has its prior about the canvas's value
+plus the effects u_fk of b, and those about 0.
+Axis letters: C canvases, B lengths or groups, F effects, J blended terms of a canvas, K terms of histories, n requests,
+T titles.
 """
 
 from __future__ import annotations
@@ -96,6 +101,21 @@ class CanvasSample:
 
 
 @dataclass(frozen=True)
+class Groups:
+    """What weights are learnt apart for on each canvas."""
+
+    effects: Floats64  # [B, F] which effects each group has
+
+    @property
+    def count(self) -> int:
+        """B."""
+        return len(self.effects)
+
+
+BY_LENGTH = Groups(np.zeros((len(LENGTHS) + 1, 0)))
+
+
+@dataclass(frozen=True)
 class TermWeights:
     """What a fit found."""
 
@@ -103,6 +123,7 @@ class TermWeights:
     shared: Floats64  # [K] what canvases share
     own: Floats64  # [C, B, K] w
     blended: tuple[Floats64, ...]  # C times [J] q
+    effects: Floats64  # [F, K] u
 
     def multipliers(self) -> Floats64:
         """Return [C, B, K] what terms of histories are multiplied by beside heads of scale 1."""
@@ -118,32 +139,36 @@ class TermWeights:
         return [values / scale for values, scale in zip(self.blended, self.scale, strict=True)]
 
 
-def fit_weights(samples: Sequence[CanvasSample], start: TermWeights | None = None) -> TermWeights:
+def fit_weights(
+    samples: Sequence[CanvasSample], start: TermWeights | None = None, groups: Groups = BY_LENGTH
+) -> TermWeights:
     """Find the likeliest weights; a canvas without requests has what canvases share.
 
-    `start` is where to begin: those of a similar sample.
+    `start` is where to begin: those of a similar sample. `groups` are those that `CanvasSample.length` numbers.
     """
-    size, terms = len(samples), samples[0].terms.shape[1]
-    shape = (size, len(LENGTHS) + 1, terms)
+    size, terms, design = len(samples), samples[0].terms.shape[1], groups.effects
+    shape, shape_effects = (size, groups.count, terms), (design.shape[1], terms)
     counts = [sample.blended.shape[1] for sample in samples]
-    ends = np.cumsum([size, terms, size * terms, math.prod(shape)])
+    ends = np.cumsum([size, terms, size * terms, math.prod(shape), math.prod(shape_effects)])
     within = np.cumsum(counts)[:-1]
     chosen = [sample.of_targets() for sample in samples]
 
-    def split(point: Floats64) -> tuple[Floats64, Floats64, Floats64, Floats64, list[Floats64]]:
-        scale, shared, canvas, own, blended = np.split(point, ends)
-        return scale, shared, canvas.reshape(size, terms), own.reshape(shape), np.split(blended, within)
+    def split(point: Floats64) -> tuple[Floats64, Floats64, Floats64, Floats64, Floats64, list[Floats64]]:
+        scale, shared, canvas, own, effects, blended = np.split(point, ends)
+        parts = canvas.reshape(size, terms), own.reshape(shape), effects.reshape(shape_effects)
+        return scale, shared, *parts, np.split(blended, within)
 
     def loss(point: Floats64) -> tuple[float, Floats64]:
         gradient = np.zeros_like(point)
-        (scale, shared, canvas, own, blended), slopes = split(point), split(gradient)
-        from_shared, from_canvas = canvas - shared, own - canvas[:, None]
+        (scale, shared, canvas, own, effects, blended), slopes = split(point), split(gradient)
+        from_shared, from_canvas = canvas - shared, own - canvas[:, None] - design @ effects
         total = 0.5 * PRIOR_SCALE * ((scale - 1.0) ** 2).sum() + 0.5 * PRIOR_SHARED * (shared**2).sum()
-        total += 0.5 * PRIOR_OWN * ((from_shared**2).sum() + (from_canvas**2).sum())
+        total += 0.5 * PRIOR_OWN * ((from_shared**2).sum() + (from_canvas**2).sum() + (effects**2).sum())
         slopes[0][:] = PRIOR_SCALE * (scale - 1.0)
         slopes[1][:] = PRIOR_SHARED * shared - PRIOR_OWN * from_shared.sum(axis=0)
         slopes[2][:] = PRIOR_OWN * (from_shared - from_canvas.sum(axis=1))
         slopes[3][:] = PRIOR_OWN * from_canvas
+        slopes[4][:] = PRIOR_OWN * (effects - design.T @ from_canvas.sum(axis=0))
         for number, sample in enumerate(samples):
             from_written = blended[number] - scale[number]
             lost, of_scale, of_blended, of_own = loss_and_slopes(
@@ -152,17 +177,19 @@ def fit_weights(samples: Sequence[CanvasSample], start: TermWeights | None = Non
             total += lost + 0.5 * PRIOR_BLENDED * (from_written**2).sum()
             slopes[0][number] += of_scale - PRIOR_BLENDED * from_written.sum()
             slopes[3][number] += of_own
-            slopes[4][number] += of_blended + PRIOR_BLENDED * from_written
+            slopes[5][number] += of_blended + PRIOR_BLENDED * from_written
         return float(total), gradient
 
     first = np.concatenate([np.ones(size), np.zeros(ends[-1] - size), np.ones(sum(counts))])
     if start is not None:
         canvas = np.average(start.own, axis=1)
-        first = np.concatenate([start.scale, start.shared, canvas.ravel(), start.own.ravel(), *start.blended])
-    bounds = [(SMALLEST_SCALE, LARGEST)] * size + [(0.0, LARGEST)] * (len(first) - size)
+        values = [start.scale, start.shared, canvas.ravel(), start.own.ravel(), start.effects.ravel(), *start.blended]
+        first = np.concatenate(values)
+    bounds = [(SMALLEST_SCALE, LARGEST)] * size + [(0.0, LARGEST)] * (ends[3] - size)
+    bounds += [(-LARGEST, LARGEST)] * math.prod(shape_effects) + [(0.0, LARGEST)] * sum(counts)
     found = minimize(loss, first, jac=True, method="L-BFGS-B", bounds=bounds, options=STOP)
-    scale, shared, _, own, blended = split(np.asarray(found.x, dtype=np.float64))
-    return TermWeights(scale, shared, own, tuple(blended))
+    scale, shared, _, own, effects, blended = split(np.asarray(found.x, dtype=np.float64))
+    return TermWeights(scale, shared, own, tuple(blended), effects)
 
 
 def loss_and_slopes(

@@ -5,7 +5,7 @@ Letters: N requests, U pairs of a history and a moment, K terms, T titles and th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -29,6 +29,23 @@ class RequestTerms:
     lengths: Ints64  # [N] plays in its history
 
 
+@dataclass(frozen=True)
+class TermGate:
+    """What is added to the weights of terms in N requests."""
+
+    weights: Floats32  # [N, A, K] for each of the ages of titles
+    new: Bools | None  # [N, T] the titles of the second age; None where there is one for all
+
+    def of(self, rows: Sequence[int]) -> TermGate:
+        """Return that of some of the requests."""
+        return TermGate(self.weights[rows], None if self.new is None else self.new[rows])
+
+    def of_new(self) -> Floats32:
+        """[N, K] what terms weigh more for the titles of the second age."""
+        found: Floats32 = self.weights[:, -1] - self.weights[:, 0]
+        return found
+
+
 class HistoryReader:
     """Reads the terms of one model version. Safe to share between threads.
 
@@ -45,49 +62,71 @@ class HistoryReader:
         values = self._terms.values(plays, week, self._encoder.title_rows.size)
         return RequestTerms(values, row, plays.lengths()[row])
 
-    def added(self, scores: dict[str, Floats32], requests: Sequence[Request], canvas: Ints64) -> dict[str, Floats32]:
+    def added(
+        self,
+        scores: dict[str, Floats32],
+        requests: Sequence[Request],
+        canvas: Ints64,
+        gates: Mapping[str, TermGate] | None = None,
+        groups: Ints64 | None = None,
+    ) -> dict[str, Floats32]:
         """Return scores with the terms of their requests added.
 
         `scores` has [N, T] of each head without the padding row, `canvas` [N] the index of each request's canvas.
+        `gates` have what is added to weights, by head; requests of one of the `groups` [N] have the same there.
         """
-        heads = [head for head in self._heads if head in scores]
-        if not heads or not self._terms.weights.any():
+        heads, gates = [head for head in self._heads if head in scores], gates or {}
+        if not heads or not (gates or self._terms.weights.any()):
             return scores
-        plays, week, row, first = self._histories(requests, canvas)
+        plays, week, row, first = self._histories(requests, canvas if groups is None else groups)
         found, titles = dict(scores), self._encoder.title_rows.size
+        whole = len(first) == len(row)
         for head in heads:
-            weights = self._terms.weights_of(head, canvas[first], plays.lengths())
+            weights, gate = self._terms.weights_of(head, canvas[first], plays.lengths()), gates.get(head)
+            if gate is not None:
+                weights = weights + gate.weights[first, 0]
             if weights.any():
                 sums = self._terms.sums(plays, week, titles, weights)
-                found[head] = scores[head] + (sums if len(first) == len(row) else sums[row])[:, 1:]
+                found[head] = scores[head] + (sums if whole else sums[row])[:, 1:]
+            if gate is not None and gate.new is not None and (more := gate.of_new()[first]).any():
+                sums = self._terms.sums(plays, week, titles, more)
+                found[head] = found[head] + ((sums if whole else sums[row]) * gate.new)[:, 1:]
         return found
 
-    def _histories(self, requests: Sequence[Request], canvas: Ints64) -> tuple[Plays, WeekPlays | None, Ints64, Ints64]:
-        """Return U histories at their moment, on their canvas; the week's plays of each; [N] which each request has.
+    def _histories(self, requests: Sequence[Request], group: Ints64) -> tuple[Plays, WeekPlays | None, Ints64, Ints64]:
+        """Return U histories at their moment, by group; the week's plays of each; [N] which each request has.
 
-        The last is the first request [U] that has each.
+        The last is the first request [U] that has each. All requests of a group are on one canvas.
         """
         hours = self._encoder.state.snapshot_hours
         moments = np.array([to_microseconds(floor_moment(request.at, hours)) for request in requests], np.int64)
         # Requests hold their frames while this runs, so that an id means one frame.
         places: dict[tuple[int, int, int], int] = {}
         pasts = [id(request.history) for request in requests]
-        keys = zip(pasts, moments.tolist(), canvas.tolist(), strict=True)
+        keys = zip(pasts, moments.tolist(), group.tolist(), strict=True)
         row = np.array([places.setdefault(key, len(places)) for key in keys], np.int64)
         first = np.unique(row, return_index=True)[1]
         plays = plays_of([requests[place].history for place in first], self._encoder)
         return plays, self._week(moments[first]), row, first
 
     def added_to_pairs(
-        self, logits: list[Floats32], pairs: Sequence[tuple[int, str]], requests: Sequence[Request], canvas: Ints64
+        self,
+        logits: list[Floats32],
+        pairs: Sequence[tuple[int, str]],
+        requests: Sequence[Request],
+        canvas: Ints64,
+        gates: Mapping[str, TermGate] | None = None,
+        groups: Ints64 | None = None,
     ) -> list[Floats32]:
-        """Return the [T] logits of (request, head) pairs with the terms of their requests added."""
+        """Return the [T] logits of (request, head) pairs with the terms of their requests added, as `added` does."""
         found = list(logits)
         for head in self._heads:
             if places := [place for place, (_, own) in enumerate(pairs) if own == head]:
                 rows = [pairs[place][0] for place in places]
                 scores = {head: np.stack([logits[place] for place in places])}
-                scores = self.added(scores, [requests[row] for row in rows], canvas[rows])
+                gate = {} if gates is None or head not in gates else {head: gates[head].of(rows)}
+                own_groups = None if groups is None else groups[rows]
+                scores = self.added(scores, [requests[row] for row in rows], canvas[rows], gate, own_groups)
                 for place, own in zip(places, scores[head], strict=True):
                     found[place] = own
         return found

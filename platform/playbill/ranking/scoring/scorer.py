@@ -32,7 +32,8 @@ from playbill.ranking.candidates import Mask
 from playbill.ranking.page_scores import PageScores, blend_page
 from playbill.ranking.scoring.auxiliary_scores import AuxiliaryScores
 from playbill.ranking.scoring.bundle import Bundle
-from playbill.ranking.scoring.history_terms import HistoryReader, RequestTerms
+from playbill.ranking.scoring.ensemble import EnsembleReader, GateContext
+from playbill.ranking.scoring.history_terms import HistoryReader, RequestTerms, TermGate
 from playbill.ranking.scoring.row_scoring import PageReader, PageState, pair_scores
 from playbill.ranking.scoring.state_cache import KeptHistories, KeptSnapshots, StateCache
 from playbill.ranking.scoring.title_moments import Moments, TitleMoments
@@ -87,6 +88,8 @@ class Scorer:
         self._blended = {SIMILARITY, *blended(bundle.resolved)} & set(self.terms.names)
         self.terms.prepare(self._blended)
         self._history = self._history_reader()
+        own = (self.network, self.encoder, self.inputs, self._vectors, as_of)
+        self._ensemble = None if self.network.ensemble is None else EnsembleReader(*own)
 
     def refreshed(self, titles: pl.DataFrame, availability: pl.DataFrame, as_of: datetime) -> Scorer:
         """Return a scorer of the same version over a newer state of the catalogue. The network is shared."""
@@ -177,8 +180,11 @@ class Scorer:
             canvas: tables_PKT[place] for canvas, place in zip(context.canvas.tolist(), table_R.tolist(), strict=True)
         }
         logits = [*pair_scores(self.network, scene, pairs, bias).numpy()]
+        canvas, gate = context.canvas.numpy(), self._gate(requests, context)
+        if gate is not None and self._ensemble is not None:
+            logits = self._ensemble.added_to_pairs(logits, pairs, scene.state, requests, gate)
         if self._history is not None:
-            logits = self._history.added_to_pairs(logits, pairs, requests, context.canvas.numpy())
+            logits = self._history.added_to_pairs(logits, pairs, requests, canvas, *self._gates(requests, gate))
         terms = self.terms.of({term for _, term in others}, context)
         logits += [terms[term][row, 1:].numpy() for row, term in others]
         return blend_page(logits, pairs + others, self._losses, blends, candidates)
@@ -195,16 +201,19 @@ class Scorer:
         return [found[place] for place in range(len(requests))]
 
     @torch.inference_mode()
-    def request_vectors(self, requests: Sequence[Request], head: str) -> Floats32:
+    def request_vectors(self, requests: Sequence[Request], head: str | None) -> Floats32:
         """Return [N, D] what a head multiplies title vectors with in each request; see `head_titles`.
+
+        Without a head it is the state in its context, that all heads read.
 
         Raises:
             UnknownNameError: The model has no such head about titles.
         """
-        own, requests = self._title_head(head), as_carried(self.encoder, requests)
+        own, requests = None if head is None else self._title_head(head), as_carried(self.encoder, requests)
         found = np.empty((len(requests), self.network.config.trunk.dim), np.float32)
         for chosen, scene in self._scenes(requests):
-            found[chosen] = own.queries(scene.state_of(own)).float().numpy()
+            vectors = scene.state if own is None else own.queries(scene.state_of(own))
+            found[chosen] = vectors.float().numpy()
         return found
 
     def _scenes(self, requests: Sequence[Request]) -> Iterator[tuple[Ints64, ScoringBatch]]:
@@ -266,10 +275,56 @@ class Scorer:
         states = self._read(requests, known, (history, context, self._vectors))
         own = tuple(head for head in heads if head not in TERMS)
         biases = self.moments.biases(encoded.moments, context, own) if own else None
-        found = self.network.scores(history, context, self.inputs, self._vectors, states, heads, biases)
+        scene, gate = self.network.scene(history, context, self._vectors, states), self._gate(requests, context)
+        found = self.network.scene_scores(scene, self._vectors, heads, biases)
+        if gate is not None and self._ensemble is not None:
+            found = self._ensemble.added(found, scene.state, requests, gate)
         found |= self.terms.of([head for head in heads if head in TERMS], context)
         scores = {head: values[:, 1:].numpy() for head, values in found.items()}
-        return scores if self._history is None else self._history.added(scores, requests, context.canvas.numpy())
+        if self._history is None:
+            return scores
+        return self._history.added(scores, requests, context.canvas.numpy(), *self._gates(requests, gate))
+
+    def _gate(self, requests: Sequence[Request], context: ContextBatch) -> GateContext | None:
+        """Return what the gate of an ensemble reads of requests."""
+        return None if self._ensemble is None else self._ensemble.context(requests, context.canvas.numpy())
+
+    def _gates(
+        self, requests: Sequence[Request], gate: GateContext | None
+    ) -> tuple[dict[str, TermGate], Ints64 | None]:
+        """Return what the gate of an ensemble adds to the weights of terms of histories, and who has the same there."""
+        if gate is None or self._ensemble is None:
+            return {}, None
+        return self._ensemble.term_gates(self.network.history_terms, requests, gate), gate.keys()
+
+    @torch.inference_mode()
+    def member_values(self, requests: Sequence[Request], head: str) -> tuple[Floats32, GateContext]:
+        """Return [N, K, T] what each member of an ensemble says of the titles, and what the gate reads of N requests.
+
+        Only of an ensemble. Titles are in the order of `title_ids`.
+        """
+        reader, requests = self._ensemble, as_carried(self.encoder, requests)
+        assert reader is not None
+        assert self.network.ensemble is not None
+        encoded, known = self._encode(requests)
+        history, context = HistoryBatch.from_arrays(encoded.history), ContextBatch.from_arrays(encoded.context)
+        states = self._read(requests, known, (history, context, self._vectors))
+        scene, gate = (
+            self.network.scene(history, context, self._vectors, states),
+            reader.context(requests, context.canvas.numpy()),
+        )
+        biases = self.moments.biases(encoded.moments, context, (head,))
+        base_NT = self.network.scene_scores(scene, self._vectors, (head,), biases)[head]
+        members, size = self.network.ensemble.config.members, len(requests)
+        found = np.zeros((size, len(members), len(self.title_ids)), np.float32)
+        for place, values_NT in reader.values(head, scene.state, base_NT, gate):
+            found[:, place] = values_NT[:, 1:].numpy()
+        terms = self.network.history_terms
+        if terms is not None and self._history is not None and head in terms.config.heads:
+            read = self._history.read(requests)
+            for place, term in self.network.ensemble.places(terms.config.terms):
+                found[:, place] = read.values[read.row, term, 1:]
+        return found, gate
 
     def history_terms(self, requests: Sequence[Request]) -> RequestTerms | None:
         """Return the standardised terms of requests; None where no head has terms."""
