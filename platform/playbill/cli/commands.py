@@ -60,6 +60,9 @@ _OWN = {
     "pretrain": Command(
         "playbill.cli.pretrain:pretrain", summary="Train a foundation model, and publish its vectors for others."
     ),
+    "ensemble": Command(
+        "playbill.cli.ensemble:ensemble", summary="Learn which models and terms to trust where, as one version."
+    ),
     "vectors": Command(
         "playbill.cli.vectors:vectors", summary="Publish a version's vectors of members and titles for other models."
     ),

@@ -184,6 +184,8 @@ class AdaptationConfig(NetworkPart):
     type: Literal["id", "gate", "low_rank"]
     rank: PositiveInt = 4  # of a country's weights, for `low_rank` (axis R)
     width: PositiveInt = 32  # hidden units of gates and width of the vectors that drive them, for `gate` (axis W)
+
+
 class FoldedConfig(NetworkPart):
     """A network of its own that was folded into another: see `models.ensemble`."""
 

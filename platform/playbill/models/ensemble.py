@@ -5,10 +5,10 @@
 A member with a network of its own is *folded*: of its network the titles' vectors stay, with their biases on each
 canvas, and its query becomes a linear map of the base's state in context,
 
-    z(x, t) = (M [h(x), 1]) · e_t + b_t
+    z(x, t) = (M h(x) + m_country) · e_t + b_t
 
 so a request still reads one history through one trunk. Where the trunk is the same, as with a copy that was tuned on
-top of a frozen one, the map is exact. z are centred over the titles of a request and of deviation 1 over requests;
+top of a frozen one, the map is nearly exact. z are centred over the titles of a request, of deviation 1;
 a title that a member does not know is as good as the base thinks it is. All w are at least 0, and 0 where the country
 of a request is unknown, which leaves the base as it is.
 Axis letters: H heads, C canvases, G countries, U tenures, A title ages, K members, T titles, D width of the base,
@@ -37,7 +37,8 @@ class FoldedMember(nn.Module):
         known: [T] whether it knows each.
         bias: [C, T] of titles on each canvas of the base.
         head: [C] which of its heads answers on each.
-        query: [J, D + 1, E] the map from the base's state to each head's query.
+        query: [J, D, E] the map from the base's state to each head's query.
+        shift: [J, G, E] what is added to the query in each country.
         scale: deviation of its scores over the titles of a request.
     """
 
@@ -46,23 +47,29 @@ class FoldedMember(nn.Module):
     bias: Tensor
     head: Tensor
     query: Tensor
+    shift: Tensor
     scale: Tensor
 
-    def __init__(self, config: FoldedConfig, titles: int, canvases: int, dim: int) -> None:
+    def __init__(self, config: FoldedConfig, titles: int, canvases: int, dim: int, countries: int) -> None:
         super().__init__()
         self.register_buffer("titles", torch.zeros(titles, config.width))
         self.register_buffer("known", torch.zeros(titles, dtype=torch.bool))
         self.register_buffer("bias", torch.zeros(canvases, titles))
         self.register_buffer("head", torch.zeros(canvases, dtype=torch.int64))
-        self.register_buffer("query", torch.zeros(config.heads, dim + 1, config.width))
+        self.register_buffer("query", torch.zeros(config.heads, dim, config.width))
+        self.register_buffer("shift", torch.zeros(config.heads, countries, config.width))
         self.register_buffer("scale", torch.ones(()))
 
-    def forward(self, state_ND: Tensor, canvas_N: Tensor, index_T: Tensor, base_NT: Tensor) -> Tensor:
+    def forward(
+        self, state_ND: Tensor, canvas_N: Tensor, country_N: Tensor, index_T: Tensor, base_NT: Tensor
+    ) -> Tensor:
         """Return [N, T] what it says of the titles with these rows, where `base_NT` is what the base says of them."""
-        one_N1 = state_ND.new_ones(state_ND.shape[0], 1)
-        maps_NDE = self.query[self.head[canvas_N]]
-        query_NE = torch.einsum("nd,nde->ne", torch.cat([state_ND, one_N1], 1), maps_NDE)
-        scores_NT = query_NE @ self.titles[index_T].T + self.bias[canvas_N][:, index_T]
+        head_N = self.head[canvas_N]
+        query_NE = self.shift[head_N, country_N]
+        for head in sorted(set(head_N.tolist())):
+            query_NE = query_NE + (head_N == head).unsqueeze(1) * (state_ND @ self.query[head])
+        canvases_C, of_N = torch.unique(canvas_N, return_inverse=True)
+        scores_NT = query_NE @ self.titles[index_T].T + self.bias[canvases_C][:, index_T][of_N]
         scores_NT = centred(scores_NT) / self.scale
         known_T = self.known[index_T]
         return scores_NT if bool(known_T[1:].all()) else torch.where(known_T, scores_NT, base_NT)
@@ -94,7 +101,9 @@ class EnsembleMembers(nn.Module):
         self.register_buffer("content", torch.ones(()))
         known = config.countries if "popularity" in config.terms.values() else 0
         self.register_buffer("popularity", torch.zeros(known, sizes[0]))
-        self.folded = nn.ModuleDict({role: FoldedMember(one, *sizes) for role, one in config.folded.items()})
+        self.folded = nn.ModuleDict(
+            {role: FoldedMember(one, *sizes, config.countries) for role, one in config.folded.items()}
+        )
 
     def folded_member(self, role: str) -> FoldedMember:
         """Return one of the members that are folded."""

@@ -11,6 +11,7 @@ from playbill.project.references import definition_reference
 
 if TYPE_CHECKING:
     from playbill.continual import Diagnosis
+    from playbill.continual.ensemble import EnsembleOutcome
     from playbill.continual.update import UpdateOutcome
     from playbill.foundation import PretrainOutcome
     from playbill.project.evaluation import EvaluationResult
@@ -130,6 +131,29 @@ class ModelMethods:
         reference = definition_reference(model, options.pop("definition", None), "pretrain")
         given, vectors = TrainOptions(**options), VectorOptions(members=members)
         return pretrain(self.workspace, reference, given, vectors, progress, again=again)
+
+    def ensemble(
+        self, name: str, *, definition: int | None = None, progress: ProgressListener | None = None
+    ) -> EnsembleOutcome:
+        """Fold the members of an ensemble into one network, learn its gate, measure it, and register it in MLflow.
+
+        Args:
+            name: Of the zoo's ensemble.
+            definition: Version of its definition (default: the newest).
+            progress: Hears of progress.
+
+        Raises:
+            DefinitionError: The zoo has mistakes, or members cannot stand beside one another; all are named.
+            UnknownNameError: There is no such ensemble.
+            StateError: The window after the members' training is empty, or data or a registry is missing.
+            ServiceError: MLflow or the feature store cannot be reached.
+
+        Example:
+            >>> project.ensemble("everywhere").gate.weights
+        """
+        from playbill.continual.ensemble import train_ensemble
+
+        return train_ensemble(self.workspace, definition_reference(name, definition, "ensemble"), progress)
 
     def evaluate(
         self,

@@ -238,7 +238,7 @@ def _gains(samples: Sequence[CanvasSample], weights: TermWeights, seed: int) -> 
     """Return what weights of other members add on each canvas, and on all of them together, last."""
     gained = [np.zeros(len(sample)) for sample in samples]
     likelier = [np.zeros(len(sample)) for sample in samples]
-    written = [_ndcg(sample, sample.written) for sample in samples]
+    written = [request_ndcg(sample, sample.written) for sample in samples]
     for part in range(PARTS):
         rest = [sample.part(sample.fold != part) for sample in samples]
         others, as_written = fit_weights(rest, weights), fit_weights([sample.as_written() for sample in rest])
@@ -246,15 +246,15 @@ def _gains(samples: Sequence[CanvasSample], weights: TermWeights, seed: int) -> 
             kept = sample.fold == part
             own = sample.part(kept)
             scores = scored(own, others.scale[number], others.blended[number], others.own[number][own.length])
-            gained[number][kept] = _ndcg(own, scores) - written[number][kept]
+            gained[number][kept] = request_ndcg(own, scores) - written[number][kept]
             plain = np.where(own.candidates, np.float32(as_written.scale[number]) * own.written, NO_CANDIDATE)
             likelier[number][kept] = log_likelihood(own, scores) - log_likelihood(own, plain)
     # Members are coded by canvas, and a member who asked on several stands for several
     everyone = np.concatenate([sample.member + number * 10**9 for number, sample in enumerate(samples)])
-    together, likely = (_interval(everyone, np.concatenate(values), seed) for values in (gained, likelier))
+    together, likely = (member_interval(everyone, np.concatenate(values), seed) for values in (gained, likelier))
     found = []
     for number, sample in enumerate(samples):
-        gain, own_likely = (_interval(sample.member, values[number], seed) for values in (gained, likelier))
+        gain, own_likely = (member_interval(sample.member, values[number], seed) for values in (gained, likelier))
         kept = weights_hold(len(sample), gain, own_likely, together)
         found.append(CanvasGain(sample.canvas, len(sample), float(written[number].mean()), gain, own_likely, kept))
     mean = float(np.concatenate(written).mean())
@@ -275,12 +275,14 @@ def weights_hold(requests: int, gain: Interval, likelihood: Interval, together: 
     return bool(together.low > 0 and (gain.value >= 0 if requests >= ENOUGH else gain.high > 0))
 
 
-def _interval(member: Ints64, gain: Floats64, seed: int) -> Interval:
+def member_interval(member: Ints64, gain: Floats64, seed: int) -> Interval:
+    """Return the mean of [n] values with its interval over members ([n] any codes)."""
     codes = np.unique(member, return_inverse=True)[1].astype(np.int64)
     return MemberBootstrap(codes, seed=seed).intervals(gain[:, None])[0]
 
 
-def _ndcg(sample: CanvasSample, scores: npt.NDArray[np.floating[Any]]) -> Floats64:
+def request_ndcg(sample: CanvasSample, scores: npt.NDArray[np.floating[Any]]) -> Floats64:
+    """Return [n] NDCG@10 of the requests of a sample under [n, T] scores."""
     ranks = metrics.target_ranks(scores, sample.rows, sample.columns, sample.candidates)
     relevance = metrics.relevance_from_ranks(ranks, sample.rows, len(sample), CUT)
     found: Floats64 = metrics.ndcg(relevance, np.bincount(sample.rows, minlength=len(sample)), CUT)

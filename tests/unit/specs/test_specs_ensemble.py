@@ -30,7 +30,9 @@ def test_members_are_models_and_terms_and_the_short_form_is_a_model() -> None:
     spec = EnsembleSpec.model_validate(ensemble(guard={"slice": "country", "worst": "-1%"}))
     assert {role: member.name for role, member in spec.models.items()} == {"global": "everycanvas", "nl": "everycanvas"}
     assert spec.history_terms == ("popular_7d",)
-    assert spec.against == "global"
+    assert spec.guarded == ("global", "nl")
+    named = {"slice": "country", "worst": "-1%", "against": "global"}
+    assert EnsembleSpec.model_validate(ensemble(guard=named)).guarded == ("global",)
     plain = spec.model_dump(mode="json")["members"]
     assert plain["global"] == "everycanvas@champion"
     assert plain["nl"]["countries"] == ["NL"]

@@ -16,8 +16,6 @@ from playbill.definitions.zoo.json_schema import (
     UMBRELLA,
     file_name,
     first_line,
-    kind_schema,
-    render_reference,
     write_schemas,
 )
 from playbill.definitions.zoo.parsing import yaml_files
@@ -59,11 +57,3 @@ def test_each_kind_has_a_schema_that_the_umbrella_names(kind: str) -> None:
     umbrella = json.loads((ZOO / FOLDER / UMBRELLA).read_text())
     assert file_name(kind) in {branch["then"]["$ref"] for branch in umbrella["allOf"]}
     assert (ZOO / FOLDER / file_name(kind)).is_file()
-
-
-@pytest.mark.parametrize("key", ["auto"])
-def test_what_nothing_acts_on_is_neither_in_the_schemas_nor_in_the_reference(tmp_path: Path, key: str) -> None:
-    texts = [path.read_text() for path in write_schemas(tmp_path)]
-    assert not [text for text in texts if f'"{key}"' in text]
-    assert not re.search(rf"`([\w.]+\.)?{key}`|^### {key}", render_reference(), re.MULTILINE)
-    assert kind_schema("Model")["properties"]["promote"]["const"] == "manual"

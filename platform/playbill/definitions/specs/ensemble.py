@@ -85,7 +85,7 @@ class GuardSpec(Spec):
     slice: Context
     """Hold it in every group of this slice."""
     against: Name | None = None
-    """The member it is compared with; absent is the base."""
+    """The member it is compared with; absent is each that is a model."""
     worst: Percent
     """Relative change of NDCG that is allowed in the worst group. A version is refused that is significantly below."""
 
@@ -120,9 +120,11 @@ class EnsembleSpec(Definition):
         return value
 
     @property
-    def against(self) -> str:
-        """The member that the guard compares with."""
-        return self.base if self.guard is None or self.guard.against is None else self.guard.against
+    def guarded(self) -> tuple[str, ...]:
+        """The members that the guard compares with."""
+        if self.guard is None:
+            return ()
+        return tuple(self.models) if self.guard.against is None else (self.guard.against,)
 
     @property
     def models(self) -> dict[str, MemberSpec]:
@@ -169,9 +171,10 @@ class EnsembleSpec(Definition):
         return found
 
     def _wrong_guard(self) -> list[str]:
-        if self.against not in self.models and self.against in self.members:
-            return [f"guard.against '{self.against}' is a term, and a guard compares with a model"]
-        if self.guard is not None and self.against not in self.members:
-            hint = did_you_mean(self.against, self.models, f"Models: {', '.join(self.models)}.")
-            return [f"guard.against '{self.against}' is no member. {hint}"]
+        named = None if self.guard is None else self.guard.against
+        if named in self.terms:
+            return [f"guard.against '{named}' is a term, and a guard compares with a model"]
+        if named is not None and named not in self.members:
+            hint = did_you_mean(named, self.models, f"Models: {', '.join(self.models)}.")
+            return [f"guard.against '{named}' is no member. {hint}"]
         return []

@@ -13,8 +13,9 @@ from typing import Any
 
 from pydantic import Field
 
-from playbill.definitions.specs.base import Definition, Spec, split_reference
+from playbill.definitions.specs.base import Definition, Spec, added_later, split_reference
 from playbill.definitions.specs.canvas import CanvasSpec
+from playbill.definitions.specs.ensemble import EnsembleSpec
 from playbill.definitions.specs.label import LabelSpec
 from playbill.definitions.specs.model import ModelSpec
 from playbill.definitions.specs.reward import REWARDED, Attribution, RewardSpec, TermSpec
@@ -70,6 +71,8 @@ class ResolvedModel(Spec):
     """The same by name, for those who ask about one of it."""
     written_blends: dict[str, dict[str, float]] = Field(default_factory=dict)
     """Canvas -> the blend of its definition, where training learnt other weights; see `with_blends`."""
+    ensemble: EnsembleSpec | None = added_later(None)
+    """The ensemble of which this is the base, as it is served."""
 
     def afresh(self) -> ResolvedModel:
         """Return the model without the version that it starts from."""

@@ -74,10 +74,6 @@ def notes(index: DefinitionIndex) -> Iterator[Problem]:
                 yield from _one_sided(index, checked, model)
                 yield from unweighted_negatives(index, checked, model)
                 yield from _rows_left_out(index, model)
-            case EnsembleSpec():
-                yield problem(
-                    checked.node.place, (), "is checked, but this version of Playbill does not train ensembles"
-                )
 
 
 def _rows_left_out(index: DefinitionIndex, model: ModelSpec) -> Iterator[Problem]:

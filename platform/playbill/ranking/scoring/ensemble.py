@@ -20,7 +20,7 @@ from playbill.models import Network, TitleInputs
 from playbill.models.ensemble import NEW_DAYS, TENURE_DAYS, centred
 from playbill.models.heads import TitleVectors
 from playbill.models.history_terms import HistoryTerms
-from playbill.ranking.scoring.history_terms import TermGate
+from playbill.ranking.scoring.history_terms import RequestTerms, TermGate
 
 TENURE = "__tenure_days"  # ending of the feature that says how long ago a member joined
 
@@ -43,6 +43,15 @@ class GateContext:
         return found
 
 
+@dataclass(frozen=True)
+class MemberValues:
+    """What members say in N requests, before the gate weighs it."""
+
+    values: Floats32  # [N, K, titles]
+    context: GateContext
+    new: Bools | None  # [N, titles] those that are new; None where the gate does not ask
+
+
 class EnsembleReader:
     """Reads the members of one ensemble over one state of the catalogue. Safe to share between threads.
 
@@ -61,8 +70,9 @@ class EnsembleReader:
         self._network, self._encoder, self._members = network, encoder, network.ensemble
         self._inputs, self._age, self._as_of = inputs, inputs.age_days.numpy().astype(np.float64), as_of
         config = self._members.config
-        wanted = "content" in config.terms.values()
-        self._content = network.titles.metadata(inputs, vectors.prepared) if wanted else None
+        with torch.inference_mode():
+            wanted = "content" in config.terms.values()
+            self._content = network.titles.metadata(inputs, vectors.prepared) if wanted else None
         terms = network.history_terms
         self._history = () if terms is None else terms.config.terms
         self._places = self._members.places(self._history)
@@ -102,16 +112,50 @@ class EnsembleReader:
     ) -> Iterator[tuple[int, Tensor]]:
         """Yield what each member but terms of histories says of the titles, [N, T], after its place among members."""
         members, own = self._members, centred(base_NT.float()) / self._members.scale
-        canvas_N = torch.from_numpy(context.canvas)
+        canvas_N, country_N = torch.from_numpy(context.canvas), torch.from_numpy(context.country)
         for place, role in self._own:
             if role in members.folded:
-                yield place, members.folded_member(role)(state_ND, canvas_N, self._inputs.index, own)
+                yield place, members.folded_member(role)(state_ND, canvas_N, country_N, self._inputs.index, own)
             elif members.config.terms[role] == "content":
                 assert self._content is not None
                 query_ND = self._network.title_heads()[head].queries(state_ND)
                 yield place, centred((query_ND @ self._content.T).float()) / members.content
             elif members.config.terms[role] == "popularity":
-                yield place, members.popularity[torch.from_numpy(context.country)][:, self._inputs.index]
+                yield place, members.popularity[country_N][:, self._inputs.index]
+
+    def every_value(
+        self,
+        head: str,
+        state_ND: Tensor,
+        base_NT: Tensor,
+        requests: Sequence[Request],
+        canvas: Ints64,
+        terms: RequestTerms | None,
+    ) -> MemberValues:
+        """Return what every member says in N requests, those of histories included."""
+        context, new = self.context(requests, canvas), self.new_titles(requests)
+        found = np.zeros((len(requests), len(self._members.config.members), base_NT.shape[1] - 1), np.float32)
+        for place, values_NT in self.values(head, state_ND, base_NT, context):
+            found[:, place] = values_NT[:, 1:].numpy()
+        history = self._network.history_terms
+        if terms is not None and history is not None and head in history.config.heads:
+            for place, term in self._places:
+                found[:, place] = terms.values[terms.row, term, 1:]
+        return MemberValues(found, context, None if new is None else new[:, 1:])
+
+    def parts(self, head: str, values: MemberValues) -> dict[str, tuple[float, Floats32]]:
+        """Return the weight of each member in one request, and its [titles] values; only of those that weigh.
+
+        Where weights depend on the age of titles they are in the values, and the weight is 1.
+        """
+        weights, found = self.weights(head, values.context)[0], {}
+        for place, role in enumerate(self._members.config.members):
+            own = values.values[0, place]
+            if values.new is None and weights[0, place]:
+                found[f"members.{role}"] = float(weights[0, place]), own
+            elif values.new is not None and weights[:, place].any():
+                found[f"members.{role}"] = 1.0, own * np.where(values.new[0], weights[1, place], weights[0, place])
+        return found
 
     def added(
         self, scores: dict[str, Tensor], state_ND: Tensor, requests: Sequence[Request], context: GateContext

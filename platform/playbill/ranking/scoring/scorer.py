@@ -32,7 +32,7 @@ from playbill.ranking.candidates import Mask
 from playbill.ranking.page_scores import PageScores, blend_page
 from playbill.ranking.scoring.auxiliary_scores import AuxiliaryScores
 from playbill.ranking.scoring.bundle import Bundle
-from playbill.ranking.scoring.ensemble import EnsembleReader, GateContext
+from playbill.ranking.scoring.ensemble import EnsembleReader, GateContext, MemberValues
 from playbill.ranking.scoring.history_terms import HistoryReader, RequestTerms, TermGate
 from playbill.ranking.scoring.row_scoring import PageReader, PageState, pair_scores
 from playbill.ranking.scoring.state_cache import KeptHistories, KeptSnapshots, StateCache
@@ -73,7 +73,7 @@ class Scorer:
         snapshots: KeptSnapshots | None = None,
         kept_histories: int = 0,
     ) -> None:
-        self.bundle = bundle
+        self.bundle, self.as_of = bundle, as_of
         self.encoder = bundle.encoder.with_titles(titles["title_id"].to_list())
         self.title_ids: tuple[str, ...] = self.encoder.title_rows.entries
         self.network = network if network is not None else bundle.network()
@@ -298,43 +298,34 @@ class Scorer:
         return self._ensemble.term_gates(self.network.history_terms, requests, gate), gate.keys()
 
     @torch.inference_mode()
-    def member_values(self, requests: Sequence[Request], head: str) -> tuple[Floats32, GateContext]:
-        """Return [N, K, T] what each member of an ensemble says of the titles, and what the gate reads of N requests.
-
-        Only of an ensemble. Titles are in the order of `title_ids`.
-        """
+    def member_values(self, requests: Sequence[Request], head: str) -> MemberValues:
+        """Return what each member of an ensemble says of the titles in N requests; only of an ensemble."""
         reader, requests = self._ensemble, as_carried(self.encoder, requests)
         assert reader is not None
-        assert self.network.ensemble is not None
         encoded, known = self._encode(requests)
         history, context = HistoryBatch.from_arrays(encoded.history), ContextBatch.from_arrays(encoded.context)
         states = self._read(requests, known, (history, context, self._vectors))
-        scene, gate = (
-            self.network.scene(history, context, self._vectors, states),
-            reader.context(requests, context.canvas.numpy()),
-        )
+        scene = self.network.scene(history, context, self._vectors, states)
         biases = self.moments.biases(encoded.moments, context, (head,))
         base_NT = self.network.scene_scores(scene, self._vectors, (head,), biases)[head]
-        members, size = self.network.ensemble.config.members, len(requests)
-        found = np.zeros((size, len(members), len(self.title_ids)), np.float32)
-        for place, values_NT in reader.values(head, scene.state, base_NT, gate):
-            found[:, place] = values_NT[:, 1:].numpy()
-        terms = self.network.history_terms
-        if terms is not None and self._history is not None and head in terms.config.heads:
-            read = self._history.read(requests)
-            for place, term in self.network.ensemble.places(terms.config.terms):
-                found[:, place] = read.values[read.row, term, 1:]
-        return found, gate
+        terms = None if self._history is None else self._history.read(requests)
+        return reader.every_value(head, scene.state, base_NT, requests, context.canvas.numpy(), terms)
 
     def history_terms(self, requests: Sequence[Request]) -> RequestTerms | None:
         """Return the standardised terms of requests; None where no head has terms."""
         return None if self._history is None else self._history.read(as_carried(self.encoder, requests))
 
     def term_parts(self, request: Request, head: str) -> dict[str, tuple[float, Floats32]]:
-        """Return term -> its weight in a head's scores in a request, and its [T] values; only those that weigh."""
-        if self._history is None:
-            return {}
-        return self._history.parts(as_carried(self.encoder, [request])[0], head)
+        """Return term -> its weight in a head's scores in a request, and its [T] values; only those that weigh.
+
+        Members of an ensemble are terms too, as `members.ROLE`.
+        """
+        found: dict[str, tuple[float, Floats32]] = {}
+        if self._history is not None:
+            found |= self._history.parts(as_carried(self.encoder, [request])[0], head)
+        if self._ensemble is not None and head in self._ensemble.heads:
+            found |= self._ensemble.parts(head, self.member_values([request], head))
+        return found
 
     def _encode(self, requests: Sequence[Request]) -> tuple[EncodedRequests, list[torch.Tensor | None]]:
         """Encode requests, without the pasts whose states are kept; those states come beside."""

@@ -21,6 +21,7 @@ from playbill.errors import IntegrityError, PlaybillError, UnknownNameError
 from playbill.features.vectors import Pins, require_pinned
 from playbill.versions.promotion.descriptions import show_decision
 from playbill.versions.promotion.gates import CHAMPION, GateResult, judge
+from playbill.versions.promotion.members import judge_members
 from playbill.versions.promotion.records import (
     LEASE_SECONDS,
     Approved,
@@ -185,14 +186,17 @@ class Controller:
         if self.log.was_approved(champion.model, champion.version, champion.digest or ""):
             return "approved", "rollback", "approved before, so quality gates are skipped", ()
         try:
-            results = judge(gates, self.tracking.evaluations(champion), self._reference(champion.model, approved))
+            own = self.tracking.evaluations(champion)
+            results = judge(gates, own, self._reference(champion.model, approved))
+            beside = judge_members(folder, own, self.tracking)
+            results += beside
         except IntegrityError as error:
             return "rejected", "promotion", f"integrity: {error}", ()
         failed = [result for result in results if not result.passed]
         if failed:
             reasons = "; ".join(f"{result.gate}: {result.metric}: {result.reason}" for result in failed)
             return "rejected", "promotion", reasons, results
-        return "approved", "promotion", _praise(results, first=approved is None), results
+        return "approved", "promotion", _praise(results, first=approved is None and not beside), results
 
     def _reference(self, model: str, approved: Approved | None) -> tuple[Evaluation, ...] | None:
         """Return the champion's evaluations, even when its version was deleted; None when they are gone too."""

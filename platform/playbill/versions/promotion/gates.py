@@ -67,6 +67,25 @@ def judge(
     return tuple(result for gate in gates for result in _judge_one(gate, ours, theirs))
 
 
+def judge_against(
+    gate: GateSpec, candidate: Sequence[Evaluation], other: Sequence[Evaluation], name: str
+) -> tuple[GateResult, ...]:
+    """Hold a gate against another version, such as a member of an ensemble, that a message calls `name`.
+
+    Raises:
+        IntegrityError: Values by request that were kept are missing or were changed.
+    """
+    unreadable = [one.problem for one in (*candidate, *other) if one.problem]
+    if unreadable:
+        return (_unmeasured(gate, False, f"integrity: {'; '.join(unreadable)}"),)
+    ours, theirs = _by_key(candidate), _by_key(other)
+    key = _comparable(gate, ours, theirs)
+    if key is None:
+        reason = f"not comparable: measured under {_spell(ours)}, {name} under {_spell(theirs)}"
+        return (_unmeasured(gate, False, reason),)
+    return tuple(_against_version(gate, ours[key], theirs[key], name))
+
+
 def _judge_one(
     gate: GateSpec, ours: Mapping[Key, _Merged], theirs: Mapping[Key, _Merged] | None
 ) -> Iterator[GateResult]:
@@ -82,7 +101,7 @@ def _judge_one(
                 reason += "; measure the champion again with `playbill evaluate MODEL@champion`"
             yield _unmeasured(gate, False, reason)
         else:
-            yield from _against_champion(gate, ours[key], theirs[key])
+            yield from _against_version(gate, ours[key], theirs[key], "the champion")
 
 
 def _comparable(gate: GateSpec, ours: Mapping[Key, _Merged], theirs: Mapping[Key, object]) -> Key | None:
@@ -92,7 +111,7 @@ def _comparable(gate: GateSpec, ours: Mapping[Key, _Merged], theirs: Mapping[Key
     return next(holding, next(iter(common), None))
 
 
-def _against_champion(gate: GateSpec, ours: _Merged, theirs: _Merged) -> Iterator[GateResult]:
+def _against_version(gate: GateSpec, ours: _Merged, theirs: _Merged, other: str) -> Iterator[GateResult]:
     wanted = {name for name in theirs.metrics if _asks_for(gate, name)}
     if gate.slice is not None or (gate.metric in HEAD_METRICS and gate.head is None):
         # A group without requests, or a head, on one side only has nothing to compare.
@@ -100,18 +119,18 @@ def _against_champion(gate: GateSpec, ours: _Merged, theirs: _Merged) -> Iterato
     if not any(_asks_for(gate, name) for name in ours.metrics):
         yield _unmeasured(gate, False, "the candidate has no such number")
     elif not wanted:
-        yield _unmeasured(gate, True, "the champion has no such number to compare with")
+        yield _unmeasured(gate, True, f"{other} has no such number to compare with")
     for name in sorted(wanted):
         if gate.metric.startswith(REWARD_METRIC) and _fingerprint(name, ours.metrics) != _fingerprint(
             name, theirs.metrics
         ):
-            own, other = _reward_id(name, ours.metrics), _reward_id(name, theirs.metrics)
-            reason = f"not comparable: measured by {own}, the champion by {other}"
+            own, theirs_by = _reward_id(name, ours.metrics), _reward_id(name, theirs.metrics)
+            reason = f"not comparable: measured by {own}, {other} by {theirs_by}"
             yield _unmeasured(gate, False, f"{reason}, another version of the reward")
         else:
             change = _paired(gate, name, ours, theirs)
             held = _hold(gate, name, ours.metrics.get(name), theirs.metrics[name], change)
-            yield _with_files(held, {"": ours.origins.get(name), "the champion was ": theirs.origins.get(name)})
+            yield _with_files(held, {"": ours.origins.get(name), f"{other} was ": theirs.origins.get(name)})
 
 
 def _paired(

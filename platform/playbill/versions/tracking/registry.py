@@ -237,7 +237,7 @@ class Lineage:
     off-policy estimates and gates carry too. `watermark` is the last moment of data the version has seen.
     `parent_version` (`model:3`) is the version whose weights it started from, with the digest of its bundle.
     `feature_views` maps each view behind the feature service to the hash of what feature_repo said of it, `vectors`
-    each view of published vectors to their version and digest.
+    each view of published vectors to their version and digest, `members` each role of an ensemble likewise.
     """
 
     spec_hash: str
@@ -254,6 +254,7 @@ class Lineage:
     git_revision: str | None = None
     feature_views: Mapping[str, str] = field(default_factory=dict)
     vectors: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    members: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
     def tags(self) -> dict[str, str]:
         """Return the tags, all under `playbill.`; what is not known is left out.
@@ -275,6 +276,7 @@ class Lineage:
             "parent_digest": self.parent_digest,
             "git_revision": self.git_revision,
             "vectors": ",".join(sorted({pin["version"] for pin in self.vectors.values()})),
+            "members": ",".join(f"{role}={one['version']}" for role, one in self.members.items()),
         }
         return {PREFIX + name: value for name, value in values.items() if value}
 
@@ -287,6 +289,7 @@ class Lineage:
             "feature view": self.feature_views,
             "published vectors": {view: f"{pin['version']} {pin['digest']}" for view, pin in self.vectors.items()},
             "parent": {self.parent_version: self.parent_digest} if self.parent_version else {},
+            "member": {role: f"{one['version']} {one['digest']}" for role, one in self.members.items()},
         }
         return [
             {"kind": kind, "name": name, "version": str(version)}
