@@ -63,6 +63,7 @@ _OWN = {
     "ensemble": Command(
         "playbill.cli.ensemble:ensemble", summary="Learn which models and terms to trust where, as one version."
     ),
+    "adapt": Command("playbill.cli.adapt:adapt", summary="Give countries weights of their own beside a version."),
     "vectors": Command(
         "playbill.cli.vectors:vectors", summary="Publish a version's vectors of members and titles for other models."
     ),

@@ -1,4 +1,4 @@
-"""How a model keeps up with change: where it fails and why, and what it goes on to learn."""
+"""How a model keeps up with change: where it fails and why, what it goes on to learn, and what countries add to it."""
 
 from playbill.continual.diagnose import DiagnoseOptions, diagnose
 from playbill.continual.diagnosis import Diagnosis, SliceDiagnosis

@@ -75,11 +75,12 @@ def build_training_set(
     clock: Clock,
     *,
     weights: ExampleWeights | None = None,
+    encoder: Encoder | None = None,
 ) -> TrainingSet:
     """Build what a model is trained on, from the train fold of the split and nothing else.
 
     Labels are those matured by the clock's now, or by the end of the train fold where that is earlier. `weights` are
-    needed where a head has a reward.
+    needed where a head has a reward. With an `encoder`, that of a trained model, nothing is numbered anew.
 
     Raises:
         StateError: The train fold is empty, or a head has a reward and there are no `weights`.
@@ -90,6 +91,8 @@ def build_training_set(
     learnt, boundary = learn(tables, resolved, split, clock, weights)
     resolved = prune_heads(resolved, learnt.left_out)
     schema: ServiceSchema = features.schema(resolved.model.features)
+    if encoder is not None:
+        return assemble(tables, resolved, learnt, boundary, features, encoder.state, trained=True)
     state = fit_encoder(resolved, schema, learnt.events, learnt.titles, tables.vocabulary("title").entries)
     return assemble(tables, resolved, learnt, boundary, features, state)
 
@@ -110,11 +113,14 @@ def assemble(
     features: TrainingFeatureSource,
     state: EncoderState,
     earlier: Earlier | None = None,
+    *,
+    trained: bool = False,
 ) -> TrainingSet:
     """Build a training set of what is known, with an encoder's state that lacks values of categorical features.
 
     With `earlier` plays are those of before and the new ones, categorical features keep the values that the state has
-    and get new ones behind them, and windows are those with an example, whatever the definition says of them.
+    and get new ones behind them, and windows are those with an example, whatever the definition says of them. A state
+    that is `trained` is taken as it is.
 
     Raises:
         StateError: There is no example.
@@ -130,7 +136,9 @@ def assemble(
     rows = features.member_features(resolved.model.features, examples.requests)
     snapshots, snapshot, newest = _snapshots(features, Encoder(state), rows)
     boundary.moments("title snapshots", newest)
-    encoder = Encoder(with_categories(state, rows, snapshots.categorical, grow=earlier is not None))
+    if not trained:
+        state = with_categories(state, rows, snapshots.categorical, grow=earlier is not None)
+    encoder = Encoder(state)
     evidence = _evidence(encoder, learnt.events, examples.rows, resolved, earlier)
     arrays = title_arrays(
         encoder,

@@ -181,12 +181,7 @@ class Network(nn.Module):
         with self._precision(history.title.device):
             (history, context, targets), vectors = self._batch_titles((history, context, targets), titles)
             scene = self.scene(history, context, vectors, page_rows=self._page_rows(targets))
-            sums = [
-                KINDS[settings.target].total(settings, head, scene, targets)
-                for settings, head in zip(self.config.heads, self.heads, strict=True)
-            ]
-        losses_K = torch.stack([loss for loss, _ in sums])
-        weights_K = torch.stack([weight for _, weight in sums])
+            losses_K, weights_K = self._sums(scene, targets)
         divisor_K = (weights_K if totals_K is None else totals_K).clamp(min=1e-6)
         if scale_K is None:
             scale_K = torch.tensor([head.weight for head in self.config.heads], device=losses_K.device)
@@ -196,6 +191,32 @@ class Network(nn.Module):
         if pulls:
             columns.append(state_pulls(means_K, scene.state))
         return loss, torch.stack(columns, dim=-1)
+
+    def _sums(self, scene: ScoringBatch, targets: TargetBatch) -> tuple[Tensor, Tensor]:
+        """Return [K] the heads' weighted sums of losses, and [K] the weights that they stand for."""
+        sums = [
+            KINDS[settings.target].total(settings, head, scene, targets)
+            for settings, head in zip(self.config.heads, self.heads, strict=True)
+        ]
+        return torch.stack([loss for loss, _ in sums]), torch.stack([weight for _, weight in sums])
+
+    def loss_from(
+        self,
+        states_ND: Tensor,
+        history: HistoryBatch,
+        context: ContextBatch,
+        targets: TargetBatch,
+        vectors: TitleVectors,
+    ) -> Tensor:
+        """Return the training loss of N requests whose states in the trunk are known, see `last_states`.
+
+        It is that of `forward` where title vectors and trunk stand still, at the price of the heads alone.
+        """
+        with self._precision(states_ND.device):
+            scene = self.scene(history, context, vectors, states_ND, page_rows=self._page_rows(targets))
+            losses_K, weights_K = self._sums(scene, targets)
+        scale_K = torch.tensor([head.weight for head in self.config.heads], device=losses_K.device)
+        return (scale_K * losses_K / weights_K.clamp(min=1e-6)).sum()
 
     def _batch_titles(self, batch: Batch, titles: TitleInputs) -> tuple[Batch, TitleVectors]:
         """Return a batch and the vectors of its titles: of all of them where a head ranks against every one."""

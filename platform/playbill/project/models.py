@@ -11,6 +11,7 @@ from playbill.project.references import definition_reference
 
 if TYPE_CHECKING:
     from playbill.continual import Diagnosis
+    from playbill.continual.country_table import AdaptOutcome
     from playbill.continual.ensemble import EnsembleOutcome
     from playbill.continual.update import UpdateOutcome
     from playbill.foundation import PretrainOutcome
@@ -154,6 +155,43 @@ class ModelMethods:
         from playbill.continual.ensemble import train_ensemble
 
         return train_ensemble(self.workspace, definition_reference(name, definition, "ensemble"), progress)
+
+    def adapt(
+        self,
+        model: str,
+        *,
+        countries: Sequence[str] | None = None,
+        arm: str = "low_rank",
+        rank: int | None = None,
+        workers: int | None = None,
+        progress: ProgressListener | None = None,
+    ) -> AdaptOutcome:
+        """Give countries weights of their own beside a version, where that is ahead, and register the result.
+
+        Args:
+            model: `everycanvas` for its champion, or `everycanvas:3`.
+            countries: Which ones (default: all that the version knows).
+            arm: `low_rank`, or `fine_tune` for a whole projection of each country.
+            rank: Of the weights of `low_rank` (default: 4).
+            workers: Countries side by side on Ray; 0 = in this process (default: the project's).
+            progress: Hears of progress.
+
+        Raises:
+            UnknownNameError: No such model, alias, version or arm.
+            ConfigError: The version does not read countries, or bends to them in another way.
+            DataError: Countries are named that are unknown, or have no member; all of them are in the text.
+            StateError: The log says of no event where it came from, or no country has members enough.
+            ServiceError: MLflow, the feature store or the cluster cannot be reached.
+
+        Example:
+            >>> project.adapt("everycanvas", countries=["NO", "SE"]).to_polars()
+        """
+        from playbill.continual.adapt import adapt
+        from playbill.continual.country_table import RANK, AdaptOptions
+
+        named = None if countries is None else tuple(countries)
+        options = AdaptOptions(countries=named, arm=arm, rank=rank or RANK, workers=workers)
+        return adapt(self.workspace, model, options, progress)
 
     def evaluate(
         self,

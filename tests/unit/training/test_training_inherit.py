@@ -94,15 +94,15 @@ def test_what_bends_to_countries_is_taken_by_name_and_a_new_country_begins_neutr
     network, frame = Network(config(own, **wanted)), events()
     inherit(network, Encoder(own), np.ones(len(own.titles) + 1, np.float32), parent)
     for country in ("US", "FR"):
-        asked = frame.with_columns(country=pl.lit(country))
-        there = by_title(parent.bundle.encoder, parent.bundle.network(), asked)
-        for head, titles in by_title(Encoder(own), network.eval(), asked).items():
+        requested = frame.with_columns(country=pl.lit(country))
+        there = by_title(parent.bundle.encoder, parent.bundle.network(), requested)
+        for head, titles in by_title(Encoder(own), network.eval(), requested).items():
             np.testing.assert_allclose(titles["t03"], there[head]["t03"], rtol=1e-4, atol=1e-4)
     if kind != "gate":  # the vector of a new country drives the gates that are there
         plain = Network(config(own)).eval()
         plain.load_state_dict({name: own for name, own in network.state_dict().items() if "adaptation" not in name})
-        asked = frame.with_columns(country=pl.lit("NO"))
-        expected, found = (by_title(Encoder(own), one, asked)["play"] for one in (plain, network))
+        requested = frame.with_columns(country=pl.lit("NO"))
+        expected, found = (by_title(Encoder(own), one, requested)["play"] for one in (plain, network))
         np.testing.assert_allclose(found["t03"], expected["t03"], rtol=1e-5, atol=1e-5)
 
 
