@@ -10,16 +10,17 @@ T titles.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import polars as pl
 
-from playbill.arrays import Bools, Ints64
+from playbill.arrays import Bools, Ints32, Ints64
 from playbill.datasets.candidate_masks import (
     ALWAYS,
     NEVER,
     Audience,
+    Described,
     in_launch_window,
     known_launches,
     launch_bounds,
@@ -144,6 +145,25 @@ def availability_states(
     definition all that is there could be seen. Where all titles could always be seen there are no states, and the
     numbers are 0. `competing` [T] are the titles that count as seen at all (None = every one).
     """
+    found, state, _ = distinct_states(titles, availability, requests, resolved, audience, competing)
+    if found.hide_nothing():
+        return States.everything(), np.zeros(requests.height, np.int64)
+    return found, state
+
+
+def distinct_states(
+    titles: Vocabulary,
+    availability: pl.DataFrame,
+    requests: pl.DataFrame,
+    resolved: ResolvedModel,
+    audience: Audience,
+    competing: Bools | None = None,
+) -> tuple[States, Ints64, Ints64]:
+    """Find the states of [m] requests as `availability_states` does, also where they hide nothing.
+
+    Returns:
+        The states, [m] which one each request is in, and [S] the first request in each.
+    """
     spans = _spans(titles, availability)
     countries = Vocabulary("country", sorted(set(spans["country"].to_list()) - {EVERYWHERE}))
     start, end, known = _layers(spans, countries, titles.size)
@@ -169,9 +189,63 @@ def availability_states(
         shown=np.stack([audience.described.matches(own) for own in rules]) & (True if competing is None else competing),
         kids=audience.titles,
     )
-    if found.hide_nothing():
-        return States.everything(), np.zeros(len(at), np.int64)
-    return found, state.reshape(-1).astype(np.int64)
+    return found, state.reshape(-1).astype(np.int64), first.astype(np.int64)
+
+
+_EARLIEST = 2
+"""Section of requests that say from when on a state's rules hold; 0 and 1 are those of tokens and of impressions."""
+
+
+@dataclass
+class StatesInParts:
+    """States of the requests of a log that is read in parts: in the end those of `availability_states` of all of it.
+
+    A few requests stand for the states of each part, so that no more is kept of it than these.
+    """
+
+    titles: Vocabulary
+    availability: pl.DataFrame
+    resolved: ResolvedModel
+    described: Described
+    _stand_ins: list[pl.DataFrame] = field(default_factory=list)
+
+    def of(self, requests: pl.DataFrame, own: int, kids: Bools) -> Ints32:
+        """Return [m] the state of each request of the next part among those of the part.
+
+        The first `own` requests are those of tokens; `kids` [m] are those of kids' profiles.
+        """
+        _, state, first = self._distinct(requests, kids)
+        rows = requests.select("event_at", "country", "canvas").with_row_index("place")
+        rows = rows.with_columns(
+            pl.Series("kids", kids),
+            pl.Series("state", state),
+            section=(pl.col("place") >= own).cast(pl.Int8),
+            part=pl.lit(len(self._stand_ins)),
+        )
+        # Rules are numbered in the order of the moments at which they come to hold, so the earliest ones stand in too.
+        earliest = rows.sort("event_at", maintain_order=True).unique(["state", "canvas"], keep="first")
+        self._stand_ins.append(pl.concat([rows[first], earliest.with_columns(section=pl.lit(_EARLIEST, pl.Int8))]))
+        return state.astype(np.int32)
+
+    def joined(self, competing: Bools | None) -> tuple[States, list[Ints64]]:
+        """Return the states of all parts together, and for each part which one each of its states is.
+
+        `competing` is as in `availability_states`. The order of requests is that of a training set: those of tokens,
+        then those of impressions.
+        """
+        ordered = pl.concat(self._stand_ins).sort("section", "part", "place", maintain_order=True)
+        states, state, _ = self._distinct(ordered, ordered["kids"].to_numpy(), competing)
+        if states.hide_nothing():
+            states, state = States.everything(), np.zeros_like(state)
+        numbered = ordered.with_columns(pl.Series("number", state)).filter(pl.col("section") < _EARLIEST)
+        by_part = numbered.sort("part", "state").partition_by("part", maintain_order=True)
+        return states, [part["number"].to_numpy() for part in by_part]
+
+    def _distinct(
+        self, requests: pl.DataFrame, kids: Bools, competing: Bools | None = None
+    ) -> tuple[States, Ints64, Ints64]:
+        audience = Audience(self.described, kids)
+        return distinct_states(self.titles, self.availability, requests, self.resolved, audience, competing)
 
 
 def _rules(requests: pl.DataFrame, resolved: ResolvedModel) -> tuple[list[CandidatesSpec], Ints64]:

@@ -10,16 +10,16 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 import polars as pl
 
-from playbill.arrays import Bools, Ints64
+from playbill.arrays import AnyInts, Bools, Ints64
 from playbill.clock import Clock, from_microseconds
 from playbill.datasets.availability import availability_states
 from playbill.datasets.batching.batches import FIELDS, Task
 from playbill.datasets.batching.windows import Windows, cut_windows, last_windows, row_ranges
 from playbill.datasets.candidate_masks import Audience
-from playbill.datasets.checks import Boundary, check_context_coverage
+from playbill.datasets.checks import Boundary, check_context_coverage, filled_requests
 from playbill.datasets.encoding.context_columns import ContextColumns, situations_of
 from playbill.datasets.encoding.encoder import Encoder, EncoderState
-from playbill.datasets.encoding.fit import fit_encoder, with_categories
+from playbill.datasets.encoding.fit import category_counts, fit_encoder, with_categories
 from playbill.datasets.encoding.row_entries import page_rows
 from playbill.datasets.encoding.titles import (
     TitleFeatures,
@@ -131,25 +131,19 @@ def assemble(
     examples = find_examples(Encoder(state), learnt, resolved)
     require_some(len(examples.rows))
     if earlier is None:
-        check_context_coverage(resolved, examples.requests, learnt.events, state.own_fields)
+        filled, rowed = filled_requests(examples.requests), bool(learnt.events["row"].is_not_null().any())
+        check_context_coverage(resolved, filled, learnt.events.columns, rowed, state.own_fields)
     boundary.events("training rows", learnt.events.select("member_id", "seq", "event_at")[examples.moments])
     rows = features.member_features(resolved.model.features, examples.requests)
-    snapshots, snapshot, newest = _snapshots(features, Encoder(state), rows)
-    boundary.moments("title snapshots", newest)
+    wanted = situations_of(Encoder(state), rows)
+    plan = SnapshotPlan.of(Encoder(state), wanted)
+    catalogue = Catalogue(learnt.titles, learnt.availability, learnt.as_of, boundary)
+    snapshots = catalogue.snapshots(features, Encoder(state), plan)
     if not trained:
-        state = with_categories(state, rows, snapshots.categorical, grow=earlier is not None)
+        counts = category_counts(state, rows)
+        state = with_categories(state, counts, snapshots.categorical, grow=earlier is not None)
     encoder = Encoder(state)
-    evidence = _evidence(encoder, learnt.events, examples.rows, resolved, earlier)
-    arrays = title_arrays(
-        encoder,
-        learnt.titles,
-        boundary.known(learnt.availability, "recorded_at"),
-        plays=evidence,
-        as_of=learnt.as_of,
-        snapshots=snapshot_values(snapshots, state.title_snapshot),
-        categorical=snapshots.categorical,
-        vectors=vector_values(snapshots, state.title_vectors) if state.title_vectors else None,
-    )
+    evidence = evidence_of(evidence_counts(encoder, learnt.events, examples.rows, resolved, earlier))
     audience = Audience.of(encoder.title_rows, learnt.titles, tables.member_versions(), examples.requests)
     states, seen = availability_states(
         encoder.title_rows,
@@ -157,35 +151,98 @@ def assemble(
         examples.requests,
         resolved,
         audience,
-        competing=evidence > 0 if resolved.model.titles.negatives == "seen" else None,
+        competing=competing(evidence, resolved),
     )
     _, copies, strata = draw_strata(examples, learnt, tables, resolved)
-    return TrainingSet(
-        encoder=encoder,
-        titles=arrays,
-        names=display_names(encoder, learnt.titles),
+    found = TrainingSet(
+        **catalogue.parts(encoder, resolved, snapshots, evidence),
         tokens=examples.tokens.values.astype(np.int32),
         token_member=examples.tokens.member,
         rows=replace(examples.rows, copies=copies),
-        context=_compact(encoder.contexts(rows)),
-        snapshot=snapshot,
+        context=compact(encoder.contexts(rows)),
+        snapshot=plan.places(wanted),
         states=states,
         state=seen.astype(np.int32),
-        windows=_windows(examples, resolved) if earlier is None else _windows_with_examples(examples, resolved),
-        settings=_settings(resolved, encoder) if earlier is None else _every_window(_settings(resolved, encoder)),
-        watermark=learnt.as_of,
+        windows=windows_of(examples, resolved) if earlier is None else _windows_with_examples(examples, resolved),
         strata=strata,
-        rewards=reward_versions(resolved),
         pages=page_rows(encoder, learnt.events, examples.events),
         left_out=learnt.left_out,
         events=len(examples.tokens.event_rows),
-        moment=_moments(rows["event_at"], resolved),
-        attributes={
-            name: title_attribute(encoder, learnt.titles, AUXILIARY_TARGETS[head.auxiliary])
-            for name, head in resolved.model.heads.items()
-            if head.auxiliary is not None
-        },
+        moment=moments_of(rows) if keeps_moments(resolved) else np.zeros(0, np.int64),
     )
+    return found if earlier is None else replace(found, settings=_every_window(found.settings))
+
+
+@dataclass(frozen=True)
+class SnapshotPlan:
+    """Which title snapshots are kept of those that requests are in, see `tokens.situations`."""
+
+    moments: Ints64  # those kept, ascending
+    situations: Ints64  # [S] what is read
+
+    @classmethod
+    def of(cls, encoder: Encoder, wanted: Ints64) -> SnapshotPlan:
+        """Keep what fits into memory, of the situations of any number of requests."""
+        every = np.unique(wanted)
+        floors, countries = taken_apart(every)
+        moments, row_bytes = np.unique(floors), 4 * len(encoder.state.title_snapshot) * encoder.title_rows.size
+        most = max(1, SNAPSHOT_BYTES // max(1, row_bytes))
+        kept = moments[:: -(-every.size // most)]
+        return cls(kept, np.unique(_kept_situations(kept, floors, countries)))
+
+    def places(self, wanted: Ints64) -> AnyInts:
+        """Return which snapshot each of [m] requests reads: the newest that is kept up to its moment."""
+        read = _kept_situations(self.moments, *taken_apart(wanted))
+        return np.searchsorted(self.situations, read).astype(np.int32)
+
+
+def _kept_situations(kept: Ints64, floors: Ints64, countries: Ints64) -> Ints64:
+    return situations(kept[np.searchsorted(kept, floors, side="right") - 1], countries)
+
+
+@dataclass(frozen=True)
+class Catalogue:
+    """What a training set knows of titles, whatever the size of its log."""
+
+    titles: pl.DataFrame
+    availability: pl.DataFrame
+    as_of: datetime
+    boundary: Boundary
+
+    def snapshots(self, features: TrainingFeatureSource, encoder: Encoder, plan: SnapshotPlan) -> Any:
+        """Return title features in the situations that are kept.
+
+        Raises:
+            IntegrityError: One lies in what is held out.
+        """
+        self.boundary.moments("title snapshots", from_microseconds(int(plan.moments.max())))
+        return read_snapshots(features, encoder, plan.situations)
+
+    def parts(self, encoder: Encoder, resolved: ResolvedModel, snapshots: Any, evidence: Ints64) -> dict[str, Any]:
+        """Return the parts of a training set that only its catalogue, its definition and its encoder decide."""
+        state = encoder.state
+        return {
+            "encoder": encoder,
+            "titles": title_arrays(
+                encoder,
+                self.titles,
+                self.boundary.known(self.availability, "recorded_at"),
+                plays=evidence,
+                as_of=self.as_of,
+                snapshots=snapshot_values(snapshots, state.title_snapshot),
+                categorical=snapshots.categorical,
+                vectors=vector_values(snapshots, state.title_vectors) if state.title_vectors else None,
+            ),
+            "names": display_names(encoder, self.titles),
+            "settings": _settings(resolved, encoder),
+            "watermark": self.as_of,
+            "rewards": reward_versions(resolved),
+            "attributes": {
+                name: title_attribute(encoder, self.titles, AUXILIARY_TARGETS[head.auxiliary])
+                for name, head in resolved.model.heads.items()
+                if head.auxiliary is not None
+            },
+        }
 
 
 def _windows_with_examples(examples: Examples, resolved: ResolvedModel) -> Windows:
@@ -200,7 +257,8 @@ def _every_window(settings: BatchSettings) -> BatchSettings:
     return replace(settings, earlier_share=None)
 
 
-def _windows(examples: Examples, resolved: ResolvedModel) -> Windows:
+def windows_of(examples: Examples, resolved: ResolvedModel) -> Windows:
+    """Return the windows of the members of examples, as the definition wants them."""
     counts = np.bincount(examples.tokens.member, minlength=examples.members)
     training = resolved.model.training
     windows = cut_windows(counts, resolved.model.history.length, training.stride, _reach(examples, counts))
@@ -216,32 +274,27 @@ def _reach(examples: Examples, counts: Ints64) -> Ints64:
     return reach
 
 
-def _moments(event_at: pl.Series, resolved: ResolvedModel) -> Ints64:
-    """Return [m] moments of requests in microseconds since 1970, none where no head has a horizon."""
-    if all(head.horizon is None for head in resolved.model.heads.values()):
-        return np.zeros(0, np.int64)
-    return event_at.dt.epoch("us").to_numpy().astype(np.int64)
+def moments_of(requests: pl.DataFrame) -> Ints64:
+    """Return [m] moments of requests in microseconds since 1970."""
+    return requests["event_at"].dt.epoch("us").to_numpy().astype(np.int64)
 
 
-def _snapshots(features: TrainingFeatureSource, encoder: Encoder, rows: pl.DataFrame) -> tuple[Any, Ints64, datetime]:
-    """Return title features in every situation of the rows, which one each row reads, and the newest moment."""
-    wanted = situations_of(encoder, rows)
-    floors, countries = taken_apart(wanted)
-    moments, row_bytes = np.unique(floors), 4 * len(encoder.state.title_snapshot) * encoder.title_rows.size
-    most = max(1, SNAPSHOT_BYTES // max(1, row_bytes))
-    kept = moments[:: -(-np.unique(wanted).size // most)]
-    read = situations(kept[np.searchsorted(kept, floors, side="right") - 1], countries)
-    found, place = np.unique(read, return_inverse=True)
-    snapshots = read_snapshots(features, encoder, found)
-    return snapshots, place.astype(np.int32), from_microseconds(int(kept.max()))
+def keeps_moments(resolved: ResolvedModel) -> bool:
+    """Return whether a training set has the moments of its requests: some head has a horizon."""
+    return any(head.horizon is not None for head in resolved.model.heads.values())
 
 
-def _evidence(
-    encoder: Encoder, events: pl.DataFrame, rows: TrainingRows, resolved: ResolvedModel, earlier: Earlier | None
+def competing(evidence: Ints64, resolved: ResolvedModel) -> Bools | None:
+    """Return [T] the titles that count as seen at all, None = every one."""
+    return evidence > 0 if resolved.model.titles.negatives == "seen" else None
+
+
+def evidence_counts(
+    encoder: Encoder, events: pl.DataFrame, rows: TrainingRows, resolved: ResolvedModel, earlier: Earlier | None = None
 ) -> Ints64:
-    """Return [T] plays of each title; of one without any, how often a ranking head has it as its target.
+    """Return [2, T] plays of each title, and how often a ranking head has it as its target.
 
-    A title that is still to come has reminders and no plays: it has an identity that can be learnt all the same.
+    Those of parts of a log add up.
     """
     counted = events if earlier is None else events.filter(pl.Series(earlier.counted))
     played = counted.filter(pl.col("action") == "play")["title_id"]
@@ -254,12 +307,20 @@ def _evidence(
         if ranks(resolved.model.heads[name].loss):
             wanted |= label > 0
     requested = np.bincount(rows.title[wanted], minlength=encoder.title_rows.size)
-    found = np.where(counts > 0, counts, requested).astype(np.int64)
+    return np.stack([counts, requested]).astype(np.int64)
+
+
+def evidence_of(counts: Ints64) -> Ints64:
+    """Return [T] plays of each title; of one without any, how often a ranking head has it as its target.
+
+    A title that is still to come has reminders and no plays: it has an identity that can be learnt all the same.
+    """
+    found: Ints64 = np.where(counts[0] > 0, counts[0], counts[1])
     found[0] = 0
     return found
 
 
-def _compact(context: ContextColumns) -> ContextColumns:
+def compact(context: ContextColumns) -> ContextColumns:
     """Store indices in four bytes: a batch widens them."""
     wide = ("query_offsets", "numeric", "moment")
     names = (own.name for own in fields(context) if own.name not in wide)

@@ -12,7 +12,7 @@ Coverage: fields that a canvas says its requests carry must be in the log, or th
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -109,51 +109,69 @@ def _latest(at: pl.Series | AnyInts | datetime) -> datetime | None:
     return found if isinstance(found, datetime) else None
 
 
-def reaching_windows(labels: Iterable[LabelSpec], interactions: pl.DataFrame, split: Split) -> dict[str, Problem]:
+Part = tuple[pl.DataFrame, Split]
+"""Some members' interactions, and the split of them."""
+
+
+def reaching_windows(labels: Iterable[LabelSpec], parts: Iterable[Part]) -> dict[str, Problem]:
     """Return the labels that wait for events which the split holds out, and what is wrong.
 
-    Only `leave_one_out`, which has no cutoff, can be at odds with a window.
+    Only `leave_one_out`, which has no cutoff, can be at odds with a window. Each member is in one part.
     """
     windowed = [label for label in labels if label.attribution_window is not None]
-    if split.validation_cutoff is not None or not windowed:
-        return {}
+    late: dict[str, list[tuple[int, str]]] = {label.name: [] for label in windowed}
+    for interactions, split in parts:
+        if split.validation_cutoff is not None or not windowed:
+            return {}
+        gaps = _gaps(interactions, split)
+        for label in windowed:
+            members = _reached(label, gaps)
+            if len(members):
+                late[label.name].append((members.n_unique(), str(members.min())))
+    return {label.name: _reaching(label, late[label.name]) for label in windowed if late[label.name]}
+
+
+def _gaps(interactions: pl.DataFrame, split: Split) -> pl.DataFrame:
+    """Return the train fold's events of members with held-out ones, and how long before the first of these each is."""
     folded = interactions.select("event_id", "member_id", "event_at", "action").join(split.frame, on="event_id")
     train = pl.col("fold") == "train"
     held = folded.filter(~train).group_by("member_id").agg(held_at=pl.col("event_at").min())
-    gaps = folded.filter(train).join(held, on="member_id").with_columns(gap=pl.col("held_at") - pl.col("event_at"))
-    return {label.name: found for label in windowed if (found := _reaching(label, gaps, split.protocol))}
+    return folded.filter(train).join(held, on="member_id").with_columns(gap=pl.col("held_at") - pl.col("event_at"))
 
 
-def assert_heads_fit(resolved: ResolvedModel, interactions: pl.DataFrame, split: Split) -> None:
+def assert_heads_fit(resolved: ResolvedModel, parts: Iterable[Part]) -> None:
     """Check that no label of a model's heads waits for events that the split holds out.
 
     Raises:
         DataError: Windows reach past the first held-out event of members; every label is named.
     """
     names = dict.fromkeys(head.label for head in resolved.model.heads.values() if head.label is not None)
-    if problems := list(reaching_windows([resolved.labels[name] for name in names], interactions, split).values()):
-        raise DataError(f"protocol {split.protocol}", problems)
+    if problems := list(reaching_windows([resolved.labels[name] for name in names], parts).values()):
+        raise DataError("protocol leave_one_out", problems)
 
 
-def unfit_heads(resolved: ResolvedModel, interactions: pl.DataFrame, split: Split) -> dict[str, str]:
+def unfit_heads(resolved: ResolvedModel, parts: Iterable[Part]) -> dict[str, str]:
     """Return optional heads whose labels wait for events which the split holds out, and why that is so."""
     names = {name: head.label for name, head in resolved.model.heads.items() if head.optional and head.label}
     labels = [resolved.labels[name] for name in dict.fromkeys(names.values())]
-    found = reaching_windows(labels, interactions, split)
+    found = reaching_windows(labels, parts)
     return {head: f"{found[name].where}: {found[name].what}" for head, name in names.items() if name in found}
 
 
-def _reaching(label: LabelSpec, gaps: pl.DataFrame, protocol: str) -> Problem | None:
-    window = label.attribution_window
+def _reached(label: LabelSpec, gaps: pl.DataFrame) -> pl.Series:
+    """Return the members of events whose window reaches past their first held-out event."""
     spoken = label.events.action if label.events is not None else None
     events = gaps if spoken is None else gaps.filter(pl.col("action").is_in((*spoken, *label.negatives.actions)))
-    late = events.filter(pl.col("gap") <= window)
-    if late.is_empty() or window is None:
-        return None
-    first = str(late["member_id"].min())
+    return events.filter(pl.col("gap") <= label.attribution_window)["member_id"]
+
+
+def _reaching(label: LabelSpec, members: Iterable[tuple[int, str]]) -> Problem:
+    counts, firsts = zip(*members, strict=True)
+    window = label.attribution_window
+    assert window is not None
     what = f"its window {format_duration(window)} reaches past the held-out events of "
-    what += f"{late['member_id'].n_unique():,} members, first of '{first}': an outcome that "
-    what += f"{protocol} holds out would be learnt as absent."
+    what += f"{sum(counts):,} members, first of '{min(firsts)}': an outcome that "
+    what += "leave_one_out holds out would be learnt as absent."
     return Problem(f"label {label.name}", what, "Train with protocol global_time, or give the label a shorter window.")
 
 
@@ -166,46 +184,57 @@ _REMEDY = {
 }
 
 
+def filled_requests(requests: pl.DataFrame) -> pl.DataFrame:
+    """Return canvas, requests, and how many of them have each field that says what a request is about.
+
+    Counts of parts of a log go together by `sum` over each canvas.
+    """
+    filled = [(pl.col(name).is_not_null() & (pl.col(name) != "")).sum().alias(name) for name in _COLUMNS.values()]
+    return requests.group_by("canvas").agg(pl.len().alias("requests"), *filled)
+
+
 def check_context_coverage(
-    resolved: ResolvedModel, requests: pl.DataFrame, events: pl.DataFrame, own_fields: Mapping[str, str]
+    resolved: ResolvedModel, filled: pl.DataFrame, columns: Collection[str], rows: bool, own_fields: Mapping[str, str]
 ) -> None:
     """Check that canvases with logged requests get the fields that say what a request is about.
 
     A canvas without logged requests, and one whose requests are made by a task, may lack them. So may all canvases of a
     log that has no rows lack `row`.
 
-    `requests` are those that are learnt from `events`; `own_fields` are the columns that context fields of outside
-    packages are read from.
+    Args:
+        resolved: The model.
+        filled: `filled_requests` of what is learnt from.
+        columns: Columns of the log.
+        rows: Whether the log has rows.
+        own_fields: Columns that context fields of outside packages are read from.
 
     Raises:
         DataError: A canvas lists a field, and none of its requests has it; or the log has no such column.
     """
+    counts = {row["canvas"]: row for row in filled.group_by("canvas").sum().iter_rows(named=True)}
     problems = [
         problem
         for name, canvas in resolved.canvases.items()
-        for problem in _unfilled(resolved, canvas, requests.filter(pl.col("canvas") == name), events)
+        if name in counts
+        for problem in _unfilled(resolved, canvas, counts[name], rows)
     ]
     for name, column in own_fields.items():
-        if column not in events.columns:
-            hint = did_you_mean(column, events.columns)
+        if column not in columns:
+            hint = did_you_mean(column, columns)
             problems.append(Problem(f"context field '{name}'", f"the log has no column '{column}'.", hint))
     if problems:
         raise DataError("interactions", problems)
 
 
-def _unfilled(
-    resolved: ResolvedModel, canvas: CanvasSpec, requests: pl.DataFrame, events: pl.DataFrame
-) -> Iterator[Problem]:
+def _unfilled(resolved: ResolvedModel, canvas: CanvasSpec, counts: Mapping[str, int], rows: bool) -> Iterator[Problem]:
     for field in IDENTIFYING:
-        if field not in canvas.context or requests.is_empty() or canvas.name in resolved.model.tasks:
+        if field not in canvas.context or canvas.name in resolved.model.tasks:
             continue
-        column = _COLUMNS[field]
-        given = requests.select((pl.col(column).is_not_null() & (pl.col(column) != "")).any()).item()
-        if given or (field == "row" and not events["row"].is_not_null().any()):
+        if counts[_COLUMNS[field]] or (field == "row" and not rows):
             continue
         made = f", make some with `tasks: {{{canvas.name}: {{from: {_MADE_BY[field]}}}}}`" if field in _MADE_BY else ""
         yield Problem(
             f"canvas '{canvas.name}'",
-            f"lists '{field}' in its context, but none of its {requests.height} requests to learn from has it",
+            f"lists '{field}' in its context, but none of its {counts['requests']} requests to learn from has it",
             f"{_REMEDY[field].capitalize()}{made}, or take '{field}' out of the canvas.",
         )

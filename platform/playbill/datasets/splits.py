@@ -51,6 +51,19 @@ class Split:
         wanted = self.frame.filter(pl.col("fold").is_in(folds)).select("event_id")
         return interactions.join(wanted, on="event_id", how="semi", maintain_order="left")
 
+    def of(self, interactions: pl.DataFrame) -> Split:
+        """Return the split of some members' interactions, each member's complete, by the same rule.
+
+        Row ids are told by the rule anew and not looked up, so that a part of a log needs no more than that part.
+        """
+        events = interactions.select("event_id", "member_id", "seq", "event_at", "action")
+        if self.cutoff is None:
+            frame = _leave_one_out(events)
+        else:
+            at = pl.col("event_at")
+            frame = events.select("event_id", _fold(at, pl.lit(self.validation_cutoff), pl.lit(self.cutoff)))
+        return replace(self, frame=frame)
+
     def targets(self, interactions: pl.DataFrame, fold: Fold) -> pl.DataFrame:
         """Return the plays to predict in a fold, sorted by member and seq: one a member in `leave_one_out`."""
         return self.events(interactions, fold).filter(pl.col("action") == "play").sort("member_id", "seq")

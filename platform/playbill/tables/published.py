@@ -13,7 +13,7 @@ from playbill.clock import from_microseconds
 from playbill.errors import IntegrityError
 from playbill.files import content_digest
 from playbill.schema import TABLES
-from playbill.tables.event_log import ORDER, bucket_files, day_files, days_between
+from playbill.tables.event_log import ORDER, bucket_files, bucket_of, bucket_paths, day_files, days_between
 from playbill.tables.frames import columns_of, log_schema, scan_files, scan_table, utc_literal
 from playbill.tables.generations import INTERACTIONS, MANIFEST, GenerationManifest
 
@@ -76,6 +76,26 @@ class Published:
             for part, paths in zip(parts, buckets, strict=True)
         ]
         return pl.concat(ordered) if ordered else self.log_schema.to_frame().lazy()
+
+    def member_ranges(self, events: int) -> list[tuple[str, str]]:
+        """Return the first and the last member of ranges of about `events` events, in the log's order.
+
+        A range ends with a file by members: it has no more events than that, unless one member has.
+        """
+        found = []
+        for number in range(len(self.manifest.bucket_starts)):
+            members = self._scan(bucket_paths(self.folder, number)).select("member_id")
+            counts = members.group_by("member_id").len().sort("member_id").collect(engine="streaming")
+            numbered = counts.select("member_id", number=(pl.col("len").cum_sum().cast(pl.Int64) - 1) // events)
+            edges = numbered.group_by("number").agg(first=pl.col("member_id").first(), last=pl.col("member_id").last())
+            found += edges.sort("number").select("first", "last").rows()
+        return found
+
+    def between(self, first: str, last: str) -> pl.LazyFrame:
+        """Return the events of one of `member_ranges` in the log's order."""
+        paths = bucket_paths(self.folder, bucket_of(self.manifest.bucket_starts, first))
+        rows = self._scan(paths).filter(pl.col("member_id").is_between(pl.lit(first), pl.lit(last)))
+        return rows if len(paths) == 1 else rows.sort(ORDER, maintain_order=True)
 
     def parts(self, relative: Sequence[str]) -> pl.LazyFrame:
         """Return the events of some of `log_parts` in the log's order."""

@@ -96,6 +96,21 @@ class Tables:
         live = filtered(self.journal.read(since=since).lazy(), since, until, members).collect()
         return _merged(log.collect(), live).select(columns or pl.all())
 
+    def member_ranges(self, events: int) -> list[tuple[str, str]]:
+        """Return ranges of members, by the first and the last, of about `events` events, at most a million, each."""
+        return self.published().member_ranges(events)
+
+    def interactions_of(self, members: tuple[str, str], columns: Sequence[str] | None = None) -> pl.DataFrame:
+        """Return the events of one of `member_ranges`, sorted by member_id and seq; the journal's are not among them.
+
+        Takes the memory of those events, whatever the size of the log.
+        """
+        return self.published().between(*members).select(columns or pl.all()).collect()
+
+    def event_count(self) -> int:
+        """Return the number of events in the log."""
+        return self.published().manifest.rows[INTERACTIONS]
+
     def log_parts(self) -> dict[str, str]:
         """Return the files of the event log with their digests: what a later state has beyond this is new."""
         return self.published().log_parts()

@@ -35,7 +35,7 @@ def test_a_window_that_reaches_past_held_out_events_is_refused(
     for label in (finished("7d", "8d"), finished("30d", "30d", "later"), finished("1h", "1h", "soon")):
         resolved = with_head(resolved, label)
     with pytest.raises(DataError) as caught:
-        assert_heads_fit(resolved, interactions, split)
+        assert_heads_fit(resolved, [(interactions, split)])
     assert [problem.where for problem in caught.value.problems] == ["label finished", "label later"]
     assert "its window 7d reaches past the held-out events of 30 members, first of 'm00'" in str(caught.value)
     assert "Train with protocol global_time, or give the label a shorter window." in str(caught.value)
@@ -44,9 +44,9 @@ def test_a_window_that_reaches_past_held_out_events_is_refused(
 def test_labels_without_windows_and_splits_by_time_always_fit(
     interactions: pl.DataFrame, resolved: ResolvedModel
 ) -> None:
-    assert_heads_fit(resolved, interactions, make_split("leave_one_out", interactions))
+    assert_heads_fit(resolved, [(interactions, make_split("leave_one_out", interactions))])
     slow = with_head(resolved, finished("30d", "30d"))
-    assert_heads_fit(slow, interactions, make_split("global_time", interactions))
+    assert_heads_fit(slow, [(interactions, make_split("global_time", interactions))])
 
 
 def test_by_time_rows_too_young_at_the_cutoff_are_unlabelled(

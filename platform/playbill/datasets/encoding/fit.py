@@ -79,23 +79,39 @@ def fit_encoder(
     )
 
 
+def seen_values(events: pl.DataFrame) -> pl.DataFrame:
+    """Return few rows with everything that `fit_encoder` reads of [E] events, so that it learns the same from them.
+
+    Those of parts of a log go together by `pl.concat` and `unique`.
+    """
+    alone = [name for name in ("action", "country", "device", "language") if name in events.columns]
+    place = pl.col("row_position").clip(0, 0).cast(pl.Int32)  # that there is one
+    together = events.select("canvas", "row", row_id=pl.col("row"), row_position=place)
+    return pl.concat([together.unique(), *(events.select(name).unique() for name in alone)], how="diagonal")
+
+
 def with_categories(
-    state: EncoderState, rows: pl.DataFrame, titles: pl.DataFrame, *, grow: bool = False
+    state: EncoderState, counts: Mapping[str, pl.DataFrame], titles: pl.DataFrame, *, grow: bool = False
 ) -> EncoderState:
-    """Return the state with the values of its categorical features, from training rows and titles that have them.
+    """Return the state with the values of its categorical features, of training rows by `category_counts`.
 
     With `grow` the values that it has keep their places, and new ones come behind them.
     """
-    own = {name: (state.categorical[name] if grow else (), rows) for name in state.categorical}
-    of_titles = {name: (state.title_categorical[name] if grow else (), titles) for name in state.title_categorical}
+    own = {name: (state.categorical[name] if grow else (), counts[name]) for name in state.categorical}
+    of_titles = {
+        name: (state.title_categorical[name] if grow else (), _counts(titles, name)) for name in state.title_categorical
+    }
     return state.model_copy(
         update={
-            "categorical": {name: _behind(known, _frequent(frame, name)) for name, (known, frame) in own.items()},
-            "title_categorical": {
-                name: _behind(known, _frequent(frame, name)) for name, (known, frame) in of_titles.items()
-            },
+            "categorical": {name: _behind(known, _frequent(found)) for name, (known, found) in own.items()},
+            "title_categorical": {name: _behind(known, _frequent(found)) for name, (known, found) in of_titles.items()},
         }
     )
+
+
+def category_counts(state: EncoderState, rows: pl.DataFrame) -> dict[str, pl.DataFrame]:
+    """Return value and rows of each categorical feature; those of parts of a log go together by `sum` over values."""
+    return {name: _counts(rows, name) for name in state.categorical}
 
 
 GROWING = (
@@ -177,11 +193,15 @@ def _seen_in_lists(frame: pl.DataFrame, column: str) -> tuple[str, ...]:
     return _seen(frame.select(pl.col(column).explode()), column) if column in frame.columns else ()
 
 
-def _frequent(frame: pl.DataFrame, column: str) -> tuple[str, ...]:
+def _counts(frame: pl.DataFrame, column: str) -> pl.DataFrame:
     if column not in frame.columns:
-        return ()
-    counts = frame.select(pl.col(column).cast(pl.String).alias("value")).drop_nulls().group_by("value").len()
-    ordered = counts.sort(["len", "value"], descending=[True, False]).head(MAXIMUM_VALUES)
+        return pl.DataFrame(schema={"value": pl.String, "rows": pl.Int64})
+    values = frame.select(pl.col(column).cast(pl.String).alias("value")).drop_nulls()
+    return values.group_by("value").agg(rows=pl.len().cast(pl.Int64))
+
+
+def _frequent(counts: pl.DataFrame) -> tuple[str, ...]:
+    ordered = counts.sort(["rows", "value"], descending=[True, False]).head(MAXIMUM_VALUES)
     return tuple(ordered["value"].to_list())
 
 

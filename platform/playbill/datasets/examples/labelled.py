@@ -10,7 +10,7 @@ nothing which came of a request can reach its context.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
@@ -117,15 +117,40 @@ def label_values(
     wide = wide.select(pl.col(*(label.name for label in labels)).cast(pl.Float32).fill_null(float("nan")))
     values = {head: wide[label].to_numpy().astype(np.float32) for head, label in heads.items()}
     if require_rows:
-        _require_taught(resolved, values, known, as_of)
+        require_taught(resolved, label_ranges(values), known, as_of)
     return values
 
 
-def _require_taught(
-    resolved: ResolvedModel, values: Mapping[str, Floats32], known: pl.DataFrame, as_of: datetime
+@dataclass(frozen=True, slots=True)
+class LabelRange:
+    """Between which values the label of a head lies."""
+
+    low: float  # infinite without a labelled event, as `high`
+    high: float
+    rows: int  # labelled events
+
+    def __or__(self, other: LabelRange) -> LabelRange:
+        return LabelRange(min(self.low, other.low), max(self.high, other.high), self.rows + other.rows)
+
+
+def label_ranges(values: Mapping[str, Floats32]) -> dict[str, LabelRange]:
+    """Return the range of each head's label, by head -> [E]; those of parts of a log go together by `|`."""
+    known = {head: value[~np.isnan(value)] for head, value in values.items()}
+    return {
+        head: LabelRange(float(own.min(initial=np.inf)), float(own.max(initial=-np.inf)), own.size)
+        for head, own in known.items()
+    }
+
+
+def require_taught(
+    resolved: ResolvedModel, ranges: Mapping[str, LabelRange], known: pl.DataFrame | pl.LazyFrame, as_of: datetime
 ) -> None:
-    """Refuse labels that teach a head which is not optional nothing; see `label_values`."""
-    empty, alike = _untaught(resolved, values, optional=False)
+    """Refuse labels that teach a head which is not optional nothing.
+
+    Raises:
+        DataError: A label has no positive row, or is the same for every event of a head that does not rank.
+    """
+    empty, alike = _untaught(resolved, ranges, optional=False)
     labels = dict.fromkeys(resolved.labels[label].name for label in empty.values())
     problems = why_none_positive([resolved.labels[name] for name in labels], known, as_of)
     mend = (
@@ -137,13 +162,13 @@ def _require_taught(
 
 
 def empty_heads(
-    resolved: ResolvedModel, values: Mapping[str, Floats32], known: pl.DataFrame, as_of: datetime
+    resolved: ResolvedModel, ranges: Mapping[str, LabelRange], known: pl.DataFrame | pl.LazyFrame, as_of: datetime
 ) -> dict[str, str]:
     """Return optional heads that their label teaches nothing, and why: no row is positive, or all are alike.
 
     A head that ranks, or draws negatives, learns from positive rows alone; any other from what differs between rows.
     """
-    empty, alike = _untaught(resolved, values, optional=True)
+    empty, alike = _untaught(resolved, ranges, optional=True)
     reasons = why_none_positive([resolved.labels[label] for label in empty.values()], known, as_of)
     return {name: f"{why.where}: {why.what}" for name, why in zip(empty, reasons, strict=True)} | alike
 
@@ -172,7 +197,7 @@ def _nowhere(titles: pl.DataFrame, column: str) -> bool:
 
 
 def _untaught(
-    resolved: ResolvedModel, values: Mapping[str, Floats32], *, optional: bool
+    resolved: ResolvedModel, ranges: Mapping[str, LabelRange], *, optional: bool
 ) -> tuple[dict[str, str], dict[str, str]]:
     """Return heads -> their label where no row of it is positive, and heads -> why where all its rows are alike.
 
@@ -180,21 +205,16 @@ def _untaught(
     told apart by that.
     """
     heads = {name: head for name, head in resolved.model.heads.items() if head.optional is optional and head.label}
-    empty = {name: head.label or "" for name, head in heads.items() if not (values[name] > 0).any()}
+    empty = {name: head.label or "" for name, head in heads.items() if not ranges[name].high > 0}
     alike = {
-        name: f"label '{head.label}': it is {same:g} for all {rows:,} labelled events, so it tells none from another."
+        name: f"label '{head.label}': it is {one.low:g} for all {one.rows:,} labelled events, so it tells none from "
+        "another."
         for name, head in heads.items()
         if name not in empty and not (ranks(head.loss) or head.draws or head.reward)
-        for same, rows in _all_alike(values[name])
+        for one in [ranges[name]]
+        if one.low == one.high
     }
     return empty, alike
-
-
-def _all_alike(values: Floats32) -> Iterator[tuple[float, int]]:
-    """Yield the one value of labelled events and their number, where there is no other value."""
-    known = values[~np.isnan(values)]
-    if known.size and (known == known[0]).all():
-        yield float(known[0]), known.size
 
 
 def labelled(

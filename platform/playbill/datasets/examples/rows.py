@@ -52,8 +52,25 @@ class ShownRows:
     weights: dict[str, Floats32]  # head -> [U], for heads that take a sample of each request
 
 
+@dataclass(frozen=True, slots=True)
+class RowDraws:
+    """What is drawn at random for rows. Parts of a log, one after the other, draw what the whole would."""
+
+    chance: np.random.Generator  # which impressions a head reads
+    order: np.random.Generator  # of the titles of a slate
+
+    @classmethod
+    def of(cls, seed: int) -> RowDraws:
+        """Begin at the first row of a log."""
+        return cls(np.random.default_rng((seed, 1)), np.random.default_rng((seed, 2)))
+
+
 def shown_rows(
-    events: pl.DataFrame, titles: AnyInts, values: dict[str, Floats32], resolved: ResolvedModel, seed: int
+    events: pl.DataFrame,
+    titles: AnyInts,
+    values: dict[str, Floats32],
+    resolved: ResolvedModel,
+    draw: np.random.Generator,
 ) -> ShownRows:
     """Find the impressions that train some head, by head -> [E] labels of events sorted by member_id and seq.
 
@@ -65,9 +82,9 @@ def shown_rows(
         return ShownRows(rows, rows, {head: np.zeros(0, np.float32) for head in values}, {})
     requests = request_starts(events)[rows]
     labels = {head: value[rows] for head, value in values.items()}
-    chance = np.random.default_rng((seed, 1)).random(len(rows))
+    chance = draw.random(len(rows))
     weights: dict[str, Floats32] = {}
-    for head, most in _samples(resolved).items():
+    for head, most in sampled_heads(resolved).items():
         if head in labels:
             labels[head], weights[head] = sample_of_requests(labels[head], requests, chance, most)
     kept = _useful(labels, resolved)
@@ -88,7 +105,7 @@ def _useful(labels: dict[str, Floats32], resolved: ResolvedModel) -> Bools:
     return useful
 
 
-def _samples(resolved: ResolvedModel) -> dict[str, int]:
+def sampled_heads(resolved: ResolvedModel) -> dict[str, int]:
     """Return head -> zeros of each request that it reads, for those that do not read all."""
     return {
         name: head.negatives.count
@@ -133,7 +150,7 @@ def next_slots(tokens: Tokens) -> Ints64:
     return np.arange(len(tokens), dtype=np.int64) + tokens.member
 
 
-def slates(events: pl.DataFrame, titles: AnyInts, targets: Ints64, seed: int) -> tuple[Ints64, Ints64]:
+def slates(events: pl.DataFrame, titles: AnyInts, targets: Ints64, draw: np.random.Generator) -> tuple[Ints64, Ints64]:
     """Return what the requests of target events ([R] rows of the frame, -1 = no slate) showed and did not play.
 
     Titles are flat, in an order drawn at random, and [R + 1] are where each row's begin.
@@ -149,7 +166,7 @@ def slates(events: pl.DataFrame, titles: AnyInts, targets: Ints64, seed: int) ->
     rows = events[targets[requested]].select(keys).with_columns(row=pl.Series(requested, dtype=pl.Int64))
     found = rows.join(unplayed, on=keys, maintain_order="left_right").select("row", "title")
     row, title = found["row"].to_numpy(), found["title"].to_numpy().astype(np.int64)
-    order = np.lexsort((np.random.default_rng((seed, 2)).random(len(row)), row))
+    order = np.lexsort((draw.random(len(row)), row))
     offsets = np.zeros(len(targets) + 1, np.int64)
     offsets[1:] = np.cumsum(np.bincount(row, minlength=len(targets)))
     return title[order], offsets

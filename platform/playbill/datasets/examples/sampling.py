@@ -83,7 +83,37 @@ def draw_copies(names: pl.Series, floor: float) -> tuple[Ints64, tuple[Stratum, 
     Raises:
         ConfigError: There are too many strata for the floor, or too few examples in one.
     """
-    counts = names.alias("name").to_frame().group_by("name").len("rows").sort("rows", "name")
+    draws = draw_plan(stratum_counts(names), floor)
+    return draws.copies(names), draws.strata
+
+
+def stratum_counts(names: pl.Series) -> pl.DataFrame:
+    """Return name and rows of every stratum; those of parts of a log go together by `sum` over each name."""
+    return names.alias("name").to_frame().group_by("name").agg(rows=pl.len().cast(pl.Int64))
+
+
+@dataclass
+class DrawPlan:
+    """How often the examples of each stratum are drawn, part by part of a log."""
+
+    strata: tuple[Stratum, ...]  # smallest first
+    passed: Ints64  # [S] examples of each that earlier parts had
+
+    def copies(self, names: pl.Series) -> Ints64:
+        """Return [R] how often each example of the next part is drawn."""
+        table = pl.DataFrame({"name": [one.name for one in self.strata]}).with_row_index("stratum")
+        codes = names.to_frame("name").join(table, on="name", how="left", maintain_order="left")["stratum"].to_numpy()
+        drawn, rows = (np.array([getattr(one, name) for one in self.strata], np.int64) for name in ("drawn", "rows"))
+        base, more = np.divmod(drawn, rows)
+        rank = self.passed[codes] + _ranks(codes, len(rows))
+        self.passed = self.passed + np.bincount(codes, minlength=len(rows))
+        copies: Ints64 = (base[codes] + (rank < more[codes])).astype(np.int64)
+        return copies
+
+
+def draw_plan(counts: pl.DataFrame, floor: float) -> DrawPlan:
+    """Decide how often examples are drawn, by name and rows of every stratum. Raises what `draw_copies` does."""
+    counts = counts.group_by("name").sum().sort("rows", "name")
     rows = counts["rows"].to_numpy().astype(np.int64)
     if floor * len(rows) >= 1:
         raise ConfigError(
@@ -92,19 +122,12 @@ def draw_copies(names: pl.Series, floor: float) -> tuple[Ints64, tuple[Stratum, 
         )
     drawn = _drawn(rows, floor)
     _require_examples(counts["name"].to_list(), rows, drawn, floor)
-    codes = (
-        names.to_frame("name")
-        .join(counts.with_row_index("stratum"), on="name", how="left", maintain_order="left")["stratum"]
-        .to_numpy()
-    )
-    base, more = np.divmod(drawn, rows)
-    copies = base[codes] + (_ranks(codes, len(rows)) < more[codes])
     total, every = int(drawn.sum()), int(rows.sum())
     record = tuple(
         Stratum(str(name), int(n), n / every, int(d), d / total, n / d)
         for name, n, d in zip(counts["name"].to_list(), rows.tolist(), drawn.tolist(), strict=True)
     )
-    return copies.astype(np.int64), record
+    return DrawPlan(record, np.zeros(len(record), np.int64))
 
 
 def _require_examples(names: Sequence[str], rows: Ints64, drawn: Ints64, floor: float) -> None:

@@ -20,6 +20,7 @@ from playbill.datasets.examples.labelled import (
     Labelled,
     empty_auxiliaries,
     empty_heads,
+    label_ranges,
     label_values,
     labelled,
     request_context,
@@ -28,7 +29,7 @@ from playbill.datasets.examples.labelled import (
     watermark,
 )
 from playbill.datasets.examples.negatives import make_policy
-from playbill.datasets.examples.rows import ShownRows, TrainingRows, next_slots, shown_rows, slates, slots_of
+from playbill.datasets.examples.rows import RowDraws, ShownRows, TrainingRows, next_slots, shown_rows, slates, slots_of
 from playbill.datasets.examples.sampling import (
     ExampleWeights,
     Stratum,
@@ -38,7 +39,7 @@ from playbill.datasets.examples.sampling import (
     stratum_names,
 )
 from playbill.datasets.splits import Split
-from playbill.definitions.specs import ResolvedModel, prune_heads
+from playbill.definitions.specs import ResolvedModel, SamplingSpec, prune_heads
 from playbill.definitions.specs.head import ranks
 from playbill.errors import StateError
 from playbill.tables import Vocabulary
@@ -111,10 +112,10 @@ def learn(
     as_of = watermark(split.validation_cutoff or clock.now(), events)
     boundary.as_of("labels", as_of)
     titles, availability = known_titles(tables, boundary), tables.availability()
-    unfit = unfit_heads(resolved, interactions, split)
-    assert_heads_fit(prune_heads(resolved, unfit), interactions, split)
+    unfit = unfit_heads(resolved, [(interactions, split)])
+    assert_heads_fit(prune_heads(resolved, unfit), [(interactions, split)])
     values = label_values(resolved, events, events, availability, as_of, titles=titles)
-    left_out = empty_heads(resolved, values, events, as_of) | unfit | empty_auxiliaries(resolved, titles)
+    left_out = empty_heads(resolved, label_ranges(values), events, as_of) | unfit | empty_auxiliaries(resolved, titles)
     resolved = prune_heads(resolved, left_out)
     labels = {head: value for head, value in values.items() if head not in left_out}
     rewards = event_rewards(weights, resolved, events, availability, titles, as_of)
@@ -135,13 +136,16 @@ def known_titles(tables: LogTables, boundary: Boundary) -> pl.DataFrame:
     return boundary.known(before, "valid_from", "recorded_at")
 
 
-def find_examples(encoder: Encoder, known: Known, resolved: ResolvedModel) -> Examples:
-    """Find the rows of training in what is known; none where nothing in it is labelled."""
-    events, seed = known.events, resolved.model.training.seed
+def find_examples(encoder: Encoder, known: Known, resolved: ResolvedModel, draws: RowDraws | None = None) -> Examples:
+    """Find the rows of training in what is known; none where nothing in it is labelled.
+
+    `draws` go on from the parts of the log before (None = this is the first, or all of it).
+    """
+    events, draws = known.events, draws or RowDraws.of(resolved.model.training.seed)
     tokens = encoder.tokens(events)
     own = labelled(tokens, known.labels, resolved, known.rewards)
     titles = encoder.title_rows.encode(events["title_id"])
-    shown = shown_rows(events, titles, known.labels, resolved, seed)
+    shown = shown_rows(events, titles, known.labels, resolved, draws.chance)
     requested, request = _requests_of(events, shown, encoder.state.own_fields)
     numbers = events["member_id"].rle_id().to_numpy().astype(np.int64)
     targets = np.nonzero(own.token_row >= 0)[0]
@@ -150,7 +154,7 @@ def find_examples(encoder: Encoder, known: Known, resolved: ResolvedModel) -> Ex
     order = np.lexsort((~next_one, slot))
     event = np.concatenate([own.events, shown.events])[order]
     labels, weights = head_arrays(own, shown, known, resolved)
-    slate, offsets = _slates(events, titles, np.where(next_one[order], event, -1), resolved)
+    slate, offsets = _slates(events, titles, np.where(next_one[order], event, -1), resolved, draws.order)
     rows = TrainingRows(
         slot=slot[order],
         title=titles[event].astype(np.int32),
@@ -202,12 +206,14 @@ def head_arrays(
     return labels, weights
 
 
-def _slates(events: pl.DataFrame, titles: AnyInts, targets: Ints64, resolved: ResolvedModel) -> tuple[AnyInts, Ints64]:
+def _slates(
+    events: pl.DataFrame, titles: AnyInts, targets: Ints64, resolved: ResolvedModel, draw: np.random.Generator
+) -> tuple[AnyInts, Ints64]:
     heads = resolved.model.heads.values()
     requested = [head for head in heads if head.negatives is not None and make_policy(head.negatives).shown != 0]
     if not requested:
         return np.zeros(0, np.int32), np.zeros(0, np.int64)
-    flat, offsets = slates(events, titles, targets, resolved.model.training.seed)
+    flat, offsets = slates(events, titles, targets, draw)
     return flat.astype(np.int32), offsets
 
 
@@ -232,7 +238,12 @@ def draw_strata(
     spec = resolved.model.sampling
     if spec is None:
         return pl.Series([], dtype=pl.String), np.zeros(0, np.int64), ()
+    names = row_strata(examples, known, tables.members(), spec)
+    return names, *draw_copies(names, spec.floor)
+
+
+def row_strata(examples: Examples, known: Known, members: pl.DataFrame, spec: SamplingSpec) -> pl.Series:
+    """Return [R] the stratum of each row."""
     rows = known.events.select("member_id", "event_at", "country")[examples.moments]
     rows = rows.join(first_moments(known.events), on="member_id", how="left", maintain_order="left")
-    names = stratum_names(rows, tables.members(), spec)
-    return names, *draw_copies(names, spec.floor)
+    return stratum_names(rows, members, spec)

@@ -14,13 +14,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 import polars as pl
 
-from playbill.datasets.checks import Boundary, assert_heads_fit, check_context_coverage, unfit_heads
+from playbill.datasets.checks import Boundary, assert_heads_fit, check_context_coverage, filled_requests, unfit_heads
 from playbill.datasets.encoding.encoder import CONTEXT_COLUMNS, Encoder
 from playbill.datasets.encoding.fit import fit_encoder
 from playbill.datasets.encoding.tokens import floor_moments
 from playbill.datasets.examples.labelled import (
     PLACE_COLUMNS,
     empty_heads,
+    label_ranges,
     label_values,
     request_context,
     request_rows,
@@ -80,7 +81,9 @@ def untaught_heads(
     as_of = watermark(_end_of(split, "train") or moment, events)
     titles = known_titles(tables, Boundary.of(split, log.interactions))
     values = label_values(resolved, events, events, log.availability, as_of, titles=titles)
-    return empty_heads(resolved, values, events, as_of) | unfit_heads(resolved, log.interactions, split)
+    return empty_heads(resolved, label_ranges(values), events, as_of) | unfit_heads(
+        resolved, [(log.interactions, split)]
+    )
 
 
 def labelled_rows(
@@ -106,7 +109,7 @@ def labelled_rows(
         IntegrityError: A held-out row is not later than what is trained on.
     """
     trained = train_events(log.interactions, split)
-    assert_heads_fit(resolved, log.interactions, split)
+    assert_heads_fit(resolved, [(log.interactions, split)])
     boundary = Boundary.of(split, log.interactions)
     titles = known_titles(tables, boundary)
     encoder = Encoder(fit_encoder(resolved, schema, trained, titles, tables.vocabulary("title").entries))
@@ -121,7 +124,8 @@ def labelled_rows(
         frame = _fold_rows(fold, learnt.events, examples, encoder.state.snapshot_hours)
         if fold == "train":
             require_some(frame.height)
-            check_context_coverage(resolved, examples.requests, learnt.events, encoder.state.own_fields)
+            rowed, filled = learnt.events["row"].is_not_null().any(), filled_requests(examples.requests)
+            check_context_coverage(resolved, filled, learnt.events.columns, rowed, encoder.state.own_fields)
             boundary.as_of("labels", as_of[fold])
             boundary.events("training rows", frame.select("member_id", "seq", "event_at"))
             names, copies, strata = draw_strata(examples, learnt, tables, resolved)
