@@ -87,6 +87,8 @@ class TrainingSettings(Settings):
     """None uses a GPU when there is one."""
     threads: NonNegativeInt = 0
     """torch threads per worker, 0 = torch's own choice."""
+    events_in_memory: PositiveInt = 2_000_000
+    """Events of a log that its training set is built of at a time, some 2 KB each; a longer log is taken in parts."""
     storage: str | None = None
     """Folder or URL (`s3://bucket/path`) of the files of runs with workers, reached by every node. None = the run's."""
 

@@ -74,7 +74,7 @@ from playbill.datasets.examples.selection import (
     require_some,
     row_strata,
 )
-from playbill.datasets.splits import Split
+from playbill.datasets.splits import SPLIT_COLUMNS, Split
 from playbill.datasets.training_set import TrainingSet
 from playbill.definitions.specs import ResolvedModel, prune_heads
 from playbill.errors import ConfigError, StateError
@@ -83,7 +83,6 @@ from playbill.files import storage_errors
 if TYPE_CHECKING:
     from playbill.features import ServiceSchema
 
-_PLACES = ("event_id", "member_id", "seq", "event_at", "action")  # columns that a split and its windows read
 _LABEL, _STATE, _OWN = "__label.", "__state", "__own"
 
 
@@ -118,16 +117,21 @@ def build_in_parts(
         events: Events that are in memory at a time, unless one member has more.
 
     Raises:
-        ConfigError: A head has a reward, which is learnt from all plays together; or what `build_training_set` raises.
+        ConfigError: A head has a reward, see `learnt_of_everything`; or what `build_training_set` raises.
         StorageError: The folder cannot be written.
     """
-    if rewarded := [name for name, head in resolved.model.heads.items() if head.reward is not None]:
-        raise ConfigError(
-            f"head '{rewarded[0]}' has a reward, which is learnt from all plays together, so its training set is not "
-            "built in parts: raise training.events_in_memory in playbill.toml"
-        )
+    if rewarded := learnt_of_everything(resolved):
+        raise ConfigError(f"{rewarded}, so its training set is not built in parts")
     with storage_errors("the training set", folder):
         return _Build(tables, resolved, split, features, clock, folder, events).build()
+
+
+def learnt_of_everything(resolved: ResolvedModel) -> str | None:
+    """Return why a model's training set needs the whole log in memory; None where it does not."""
+    for name, head in resolved.model.heads.items():
+        if head.reward is not None:
+            return f"head '{name}' has a reward, which is learnt from all plays together"
+    return None
 
 
 @dataclass
@@ -225,7 +229,7 @@ class _Build:
 
     def _places(self) -> Iterator[Part]:
         for members in self.ranges:
-            interactions = self.tables.interactions_of(members, _PLACES)
+            interactions = self.tables.interactions_of(members, SPLIT_COLUMNS)
             yield interactions, self.split.of(interactions)
 
     def _events(self) -> Iterator[Path]:

@@ -30,6 +30,7 @@ FOLDS: tuple[str, ...] = get_args(Fold)
 REQUESTS = "2"
 """Version of what a held-out request carries, under every protocol. 1 gave it the row in which the answer was shown,
 and what was done on the page before the play; 2 withholds both. Figures of different versions are not compared."""
+SPLIT_COLUMNS = ("event_id", "member_id", "seq", "event_at", "action")  # of interactions; a split reads no others
 MINIMUM_PLAYS = 3  # members with fewer plays stay in the training part of `leave_one_out`
 QUANTILE = 0.9
 
@@ -56,7 +57,7 @@ class Split:
 
         Row ids are told by the rule anew and not looked up, so that a part of a log needs no more than that part.
         """
-        events = interactions.select("event_id", "member_id", "seq", "event_at", "action")
+        events = interactions.select(SPLIT_COLUMNS)
         if self.cutoff is None:
             frame = _leave_one_out(events)
         else:
@@ -131,7 +132,7 @@ def make_split(protocol: str, interactions: pl.DataFrame, *, quantile: float = Q
         DataError: The events cannot be split that way.
     """
     name = _protocol(protocol)
-    events = interactions.select("event_id", "member_id", "seq", "event_at", "action")
+    events = interactions.select(SPLIT_COLUMNS)
     cutoffs: tuple[datetime | None, datetime | None] = (None, None)
     if name == "leave_one_out":
         frame = _leave_one_out(events)

@@ -12,6 +12,7 @@ from playbill import __version__
 from playbill.clock import Clock
 from playbill.config import Workspace
 from playbill.datasets import Split, make_split
+from playbill.datasets.splits import SPLIT_COLUMNS
 from playbill.definitions.specs import ResolvedModel, reward_versions
 from playbill.definitions.zoo import open_zoo
 from playbill.definitions.zoo.feature_definitions import read_feature_repo
@@ -76,7 +77,7 @@ class RunPlan:
 
         def check() -> tuple[Split, tuple[str, ...]]:
             notes = features.require_no_leaks(service)
-            split = make_split(resolved.model.evaluate.protocol, tables.interactions())
+            split = make_split(resolved.model.evaluate.protocol, tables.interactions(columns=SPLIT_COLUMNS))
             assert_vectors_not_trained_on(split, workspace.features, vectors)
             return split, notes
 

@@ -12,6 +12,7 @@ import polars as pl
 from playbill.config import Workspace
 from playbill.datasets import TrainingSet, build_training_set
 from playbill.datasets.examples.sampling import Stratum
+from playbill.datasets.parts import build_in_parts, learnt_of_everything
 from playbill.definitions.specs import ResolvedModel
 from playbill.evaluation.canvases.model import ModelEvaluation, evaluate_model
 from playbill.evaluation.cases.event_log import MOST_PASTS, EvaluationTables
@@ -203,12 +204,23 @@ class _TrainingRun:
             start = plan.folder.load_start(network_config(data.trained(self.resolved), data.encoder))
             if start is not None:
                 return data, start
-        weights = example_weights(self.resolved)
-        data = build_training_set(plan.tables, self.resolved, plan.split, plan.features, plan.clock, weights=weights)
+        data = self._build()
         self.watcher.stage("start the network")
         start = build_network(data.trained(self.resolved), data, plan.parent)
         plan.folder.keep_training_set(data, start, plan.features.file_digests(plan.schema.service))
-        return data, start
+        return plan.folder.without_parts(data), start
+
+    def _build(self) -> TrainingSet:
+        """Build the training set: in parts where the log has more events than are to be in memory at a time."""
+        plan, most = self.plan, self.plan.workspace.project.settings.training.events_in_memory
+        given = (plan.tables, self.resolved, plan.split, plan.features, plan.clock)
+        if plan.tables.event_count() <= most:
+            return build_training_set(*given, weights=example_weights(self.resolved))
+        if why := learnt_of_everything(self.resolved):
+            note = f"{why}: the training set was built of the whole log in memory, despite training.events_in_memory"
+            self.resolved = self.resolved.model_copy(update={"notes": (*self.resolved.notes, note)})
+            return build_training_set(*given, weights=example_weights(self.resolved))
+        return build_in_parts(*given, plan.folder.new_parts(), most)
 
     def _note_parent(self, data: TrainingSet) -> None:
         plan = self.plan

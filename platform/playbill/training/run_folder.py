@@ -3,6 +3,7 @@
 ```
 FOLDER/run.json               MLflow run, and the version once it is registered
        checks/                what was found before the run, and the split
+       parts/                 what the training set of a long log is built in
        training_set/          arrays of the training set, and start.safetensors: the network before its first step
        checkpoints/           see `training.checkpoint`
        bundle/                what is registered
@@ -25,11 +26,12 @@ from playbill import __version__
 from playbill.datasets import Split, TrainingSet
 from playbill.errors import IntegrityError, StateError
 from playbill.evaluation.report import EvaluationReport
-from playbill.files import file_digest, remove_leftovers, replaced_folder, write_text
+from playbill.files import file_digest, make_folder, remove_leftovers, replaced_folder, write_text
 from playbill.models import Network, NetworkConfig
 from playbill.models.weights import load_network, save_weights
 
 STATE, DATA, START, EVALUATION = "run.json", "training_set", "start.safetensors", "evaluation"
+PARTS = "parts"
 DIGESTS, FEATURES = "digests.json", "features.json"
 CHECKS, FOUND, SPLIT = "checks", "checks.json", "split.parquet"
 
@@ -137,6 +139,20 @@ class RunFolder:
             files = {path.name: file_digest(path) for path in sorted(unfinished.iterdir())}
             text = json.dumps({"release": __version__, "sha256": files})
             (unfinished / DIGESTS).write_text(text, encoding="utf-8")
+
+    def new_parts(self) -> Path:
+        """Return an empty folder to build a training set in; what an attempt before has left is dropped."""
+        folder = self.path / PARTS
+        shutil.rmtree(folder, ignore_errors=True)
+        return make_folder(folder)
+
+    def without_parts(self, data: TrainingSet) -> TrainingSet:
+        """Return what was kept of a training set that was built in parts, and drop these; another one as it is."""
+        if not (self.path / PARTS).is_dir():
+            return data
+        kept = TrainingSet.load(self.training_set)
+        shutil.rmtree(self.path / PARTS, ignore_errors=True)
+        return kept
 
     def feature_files(self) -> dict[str, list[str]]:
         """Return view -> digests of the feature files that the training set was built from."""
