@@ -261,6 +261,7 @@ _CHECKED = "reads plays that build_baseline, or build_case of the same log, has 
 _OF_THE_SET = "reads nothing but a training set, which build_training_set has checked"
 NEITHER: dict[str, str] = {
     "datasets.splits.make_split": "draws the boundary",
+    "datasets.parts.build_in_parts": "tells folds by the split's rule; its sets are build_training_set's, by a test",
     "encoding.fit.fit_encoder": "reads the train fold that learn, or labelled_rows, has checked",
     "baselines.ease.Ease.fit": _CHECKED,
     "baselines.ials.Ials.fit": _CHECKED,
@@ -276,10 +277,13 @@ NEITHER: dict[str, str] = {
     "models.companions.Companions.fit": _OF_THE_SET,
     "models.item_similarity.Likeness.fit": _OF_THE_SET,
     "models.item_similarity.fit_prior": _OF_THE_SET,
+    "models.adaptation.build_adaptation": "makes parts of a network before their first step",
     "models.network.Network.train": "switches between training and evaluation",
     "models.svd.svd_vectors": _OF_THE_SET,
     "training.build.build_network": _OF_THE_SET,
     "training.loop.fit": _OF_THE_SET,
+    "training.country_adapters.learn_country": _OF_THE_SET,
+    "training.placement.TrainingPlace.fit": _OF_THE_SET,
     "training.ray_trainer.fit_distributed": _OF_THE_SET,
     "training.term_fit.fit_weights": "reads samples of cases that learn_weights has checked",
     "training.term_weights.learn_weights": "reads cases that build_case and assert_fitted_before have checked",
