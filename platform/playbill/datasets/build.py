@@ -137,7 +137,7 @@ def assemble(
     rows = features.member_features(resolved.model.features, examples.requests)
     wanted = situations_of(Encoder(state), rows)
     plan = SnapshotPlan.of(Encoder(state), wanted)
-    catalogue = Catalogue(learnt.titles, learnt.availability, learnt.as_of, boundary)
+    catalogue = TitleKnowledge(learnt.titles, learnt.availability, learnt.as_of, boundary)
     snapshots = catalogue.snapshots(features, Encoder(state), plan)
     if not trained:
         counts = category_counts(state, rows)
@@ -201,7 +201,7 @@ def _kept_situations(kept: Ints64, floors: Ints64, countries: Ints64) -> Ints64:
 
 
 @dataclass(frozen=True)
-class Catalogue:
+class TitleKnowledge:
     """What a training set knows of titles, whatever the size of its log."""
 
     titles: pl.DataFrame

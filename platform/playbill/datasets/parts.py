@@ -28,8 +28,8 @@ from playbill.clock import Clock
 from playbill.datasets.availability import StatesInParts
 from playbill.datasets.batching.windows import Windows
 from playbill.datasets.build import (
-    Catalogue,
     SnapshotPlan,
+    TitleKnowledge,
     TrainingFeatureSource,
     compact,
     competing,
@@ -123,7 +123,7 @@ def build_in_parts(
     if rewarded := learnt_of_everything(resolved):
         raise ConfigError(f"{rewarded}, so its training set is not built in parts")
     with storage_errors("the training set", folder):
-        return _Build(tables, resolved, split, features, clock, folder, events).build()
+        return _PartedBuild(tables, resolved, split, features, clock, folder, events).build()
 
 
 def learnt_of_everything(resolved: ResolvedModel) -> str | None:
@@ -166,7 +166,7 @@ class _Totals:
             self.categories[name] = pl.concat(both).group_by("value").sum()
 
 
-class _Build:
+class _PartedBuild:
     """One training set under way."""
 
     def __init__(
@@ -348,7 +348,7 @@ class _Build:
         totals, columns = self.totals, self.columns
         assert totals.evidence is not None
         plan = SnapshotPlan.of(self.encoder, totals.situations)
-        catalogue = Catalogue(self.titles, self.availability, self.as_of, self.boundary)
+        catalogue = TitleKnowledge(self.titles, self.availability, self.as_of, self.boundary)
         snapshots = catalogue.snapshots(self.features, self.encoder, plan)
         self.encoder = Encoder(with_categories(self.encoder.state, totals.categories, snapshots.categorical))
         evidence = evidence_of(totals.evidence)
