@@ -65,7 +65,7 @@ def update_examples(
     matured = [_learnt_between(tables, learnt, before - span, window.cutoff - span) for span in spans]
     members = pl.concat([window.taken["member_id"], drawn["member_id"], *matured]).unique().sort()
     log = tables.interactions(members=members.to_list())
-    boundary, events = Boundary.of(window.split, log), train_events(log, window.split)
+    boundary, events = Boundary.of(window.split, log), train_events(log, window.split, resolved)
     as_of = watermark(window.cutoff, events)
     boundary.as_of("labels", as_of)
     titles, availability = known_titles(tables, boundary), tables.availability()

@@ -131,6 +131,8 @@ def learnt_of_everything(resolved: ResolvedModel) -> str | None:
     for name, head in resolved.model.heads.items():
         if head.reward is not None:
             return f"head '{name}' has a reward, which is learnt from all plays together"
+    if resolved.model.only is not None:
+        return "'only' reads a part of the log, which is found in all of it"
     return None
 
 

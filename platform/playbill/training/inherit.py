@@ -17,16 +17,17 @@ Statistics of numeric features go with the weights that read them. Axis letters:
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from playbill.arrays import Floats32
-from playbill.datasets import Encoder
+from playbill.datasets import Encoder, TrainingSet
 from playbill.datasets.encoding.encoder import EncoderState
 from playbill.datasets.encoding.tokens import DURATIONS, GAPS, HOURS_OF_WEEK, ROW_POSITIONS, year_buckets
+from playbill.definitions.specs import ResolvedModel
 from playbill.models import HeadConfig, Network, NetworkConfig
 from playbill.ranking.scoring.bundle import Bundle
 
@@ -138,6 +139,20 @@ def inherit(network: Network, encoder: Encoder, plays: Floats32, parent: Parent)
     here, _ = _places(own.axes[IDS][0], other.axes[IDS][0], network.config.titles.titles)
     _turn_new_titles(network.titles.id.weight, fresh_TD, here, torch.from_numpy(np.asarray(plays)) > 0)
     network.forget_titles()
+
+
+def knowing(data: TrainingSet, resolved: ResolvedModel, parent: Parent | None) -> TrainingSet:
+    """Return what a model learns from with the titles that its parent has learnt known too, where it reads a part only.
+
+    A title that nobody played in that part keeps the identity that it has; else a model of a small country would have
+    forgotten most of the catalogue before its first step.
+    """
+    if parent is None or resolved.model.only is None:
+        return data
+    before = dict(parent.bundle.titles.select("title_id", "plays").iter_rows())
+    theirs_T = np.array([0.0, *(before.get(title, 0.0) for title in data.encoder.state.titles)], np.float32)
+    plays_T = np.maximum(np.asarray(data.plays, np.float32), theirs_T).astype(data.plays.dtype)
+    return replace(data, titles=replace(data.titles, plays=plays_T, has_id=plays_T > 0))
 
 
 class NamedTensors:

@@ -23,7 +23,7 @@ from playbill.ranking.scoring.scorer import Scorer
 from playbill.ranking.scoring.state_cache import KeptSnapshots
 from playbill.training.build import build_network, network_config
 from playbill.training.example_weights import example_weights
-from playbill.training.inherit import inherited
+from playbill.training.inherit import inherited, knowing
 from playbill.training.loop import FitResult
 from playbill.training.options import TrainOptions
 from playbill.training.placement import TrainingPlace
@@ -204,7 +204,7 @@ class _TrainingRun:
             start = plan.folder.load_start(network_config(data.trained(self.resolved), data.encoder))
             if start is not None:
                 return data, start
-        data = self._build()
+        data = knowing(self._build(), self.resolved, plan.parent)
         self.watcher.stage("start the network")
         start = build_network(data.trained(self.resolved), data, plan.parent)
         plan.folder.keep_training_set(data, start, plan.features.file_digests(plan.schema.service))
@@ -243,7 +243,9 @@ class _TrainingRun:
             return network
         self.watcher.stage("learn the weights of terms")
         log, seed = log_of(plan.split, self.frames), self.resolved.model.training.seed
-        network = add_terms(network, wanted, log, data.encoder)
+        only = self.resolved.model.only if plan.parent is None else None
+        fitted = log if only is None else log.from_countries(only.country)
+        network = add_terms(network, wanted, fitted, data.encoder)
         self._write(network, data, lineage)
         scorer = self._scorer(network, data.watermark)
         fold = ValidationFold(scorer, log, plan.split, self.frames, plan.features, seed)

@@ -29,6 +29,7 @@ def notes(folder: Path) -> list[str]:
         "adaptation: {country: none}",
         "adaptation: {country: gate, width: 16}",
         "contexts: {without: [country]}",
+        "only: {country: [SE, FI]}",
         "init_from: every@champion",
         "init_from: {model: every:2, trunk: frozen}",
     ],

@@ -24,7 +24,7 @@ from playbill.datasets.encoding.tokens import Tokens
 from playbill.datasets.splits import Split
 from playbill.definitions.specs import ResolvedModel
 from playbill.definitions.specs.head import AUXILIARY_TARGETS, ranks
-from playbill.errors import DataError, IntegrityError, Problem, StateError
+from playbill.errors import DataError, IntegrityError, Problem, StateError, did_you_mean
 from playbill.labels import label_columns, label_events, why_none_positive
 from playbill.schema import INTERACTIONS
 
@@ -57,18 +57,43 @@ def request_rows(events: pl.DataFrame, own_fields: Mapping[str, str] | None = No
     return events.select("member_id", *CONTEXT_COLUMNS, *filled, *own)
 
 
-def train_events(interactions: pl.DataFrame, split: Split) -> pl.DataFrame:
-    """Return the train fold, sorted by member_id and seq.
+def train_events(interactions: pl.DataFrame, split: Split, resolved: ResolvedModel | None = None) -> pl.DataFrame:
+    """Return the train fold, sorted by member_id and seq; of a model that wants only some of it, that part.
 
     Raises:
         StateError: It is empty.
+        DataError: The model wants events from a country that has none in it; all such countries are named.
         IntegrityError: The split lets a held-out event precede a training event.
     """
     events = split.events(interactions, "train").sort("member_id", "seq", maintain_order=True)
     if events.is_empty():
         raise StateError(f"protocol '{split.protocol}' leaves no event to train on; ingest more data")
     assert_held_out_later(interactions, split)
-    return events
+    return events if resolved is None else wanted_events(events, resolved)
+
+
+def wanted_events(events: pl.DataFrame, resolved: ResolvedModel) -> pl.DataFrame:
+    """Return the events that a model learns from, by its `only`.
+
+    Raises:
+        DataError: No event is from one of its countries; all such countries are named.
+    """
+    only = resolved.model.only
+    if only is None:
+        return events
+    known = events["country"].cast(pl.String).unique().drop_nulls().sort().to_list()
+    problems = [
+        Problem(
+            f"only.country: '{code}'",
+            "no event of the train fold is from there.",
+            did_you_mean(code, known, f"There are {', '.join(known) or 'none that say where from'}."),
+        )
+        for code in only.country
+        if code not in known
+    ]
+    if problems:
+        raise DataError(f"model '{resolved.model.name}'", problems)
+    return events.filter(pl.col("country").cast(pl.String).is_in(only.country))
 
 
 def assert_held_out_later(interactions: pl.DataFrame, split: Split) -> None:

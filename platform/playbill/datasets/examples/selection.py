@@ -107,7 +107,7 @@ def learn(
         IntegrityError: Something of the held-out part would be read.
     """
     interactions = tables.interactions()
-    events = train_events(interactions, split)
+    events = train_events(interactions, split, resolved)
     boundary = Boundary.of(split, interactions)
     as_of = watermark(split.validation_cutoff or clock.now(), events)
     boundary.as_of("labels", as_of)

@@ -26,6 +26,7 @@ from playbill.datasets.examples.labelled import (
     request_context,
     request_rows,
     train_events,
+    wanted_events,
     watermark,
 )
 from playbill.datasets.examples.sampling import ExampleWeights, Stratum, event_rewards
@@ -77,7 +78,7 @@ def untaught_heads(
     """Return optional heads that the train fold teaches nothing, and why; a training run leaves out the same ones."""
     if not any(head.optional for head in resolved.model.heads.values()):
         return {}
-    events = train_events(log.interactions, split)
+    events = train_events(log.interactions, split, resolved)
     as_of = watermark(_end_of(split, "train") or moment, events)
     titles = known_titles(tables, Boundary.of(split, log.interactions))
     values = label_values(resolved, events, events, log.availability, as_of, titles=titles)
@@ -108,7 +109,7 @@ def labelled_rows(
         DataError: A head's label has no positive row in the train fold.
         IntegrityError: A held-out row is not later than what is trained on.
     """
-    trained = train_events(log.interactions, split)
+    trained = train_events(log.interactions, split, resolved)
     assert_heads_fit(resolved, [(log.interactions, split)])
     boundary = Boundary.of(split, log.interactions)
     titles = known_titles(tables, boundary)
@@ -118,6 +119,7 @@ def labelled_rows(
     strata: tuple[Stratum, ...] = ()
     for place, fold in enumerate(_FOLDS):
         known = split.events(log.interactions, *_FOLDS[: place + 1]).sort("member_id", "seq", maintain_order=True)
+        known = wanted_events(known, resolved) if fold == "train" else known
         as_of[fold] = watermark(_end_of(split, fold) or moment, known)
         learnt = _known(fold, known, split, log, titles, as_of[fold], resolved, weights)
         examples = find_examples(encoder, learnt, resolved)

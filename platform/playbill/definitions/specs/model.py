@@ -245,6 +245,13 @@ class StartSpec(Spec):
         return {"anyOf": [{"type": "string", "pattern": MODEL_REFERENCE_PATTERN}, handler(core_schema)]}
 
 
+class OnlySpec(Spec):
+    """Whose events a model learns from. It is measured on all of them, and answers all."""
+
+    country: tuple[Annotated[str, Field(pattern=r"^[A-Z0-9][A-Z0-9_-]*$")], ...] = Field(min_length=1)
+    """Events of requests from these countries, as the log writes them."""
+
+
 class SamplingSpec(Spec):
     """How often training examples are drawn in an epoch. Their weights restore what the log holds."""
 
@@ -279,6 +286,9 @@ class ModelSpec(Definition):
     adaptation: AdaptationSpec = AdaptationSpec()
     init_from: StartSpec | None = None
     """The version it starts from, by name: what that has learnt of titles, events and contexts is taken over."""
+    only: OnlySpec | None = added_later(None)
+    """Learn from some events alone; without `init_from` nothing else of the log is learnt from, tables of terms
+    included. A model that starts from another one keeps what that knows of titles that nobody played there."""
     sampling: SamplingSpec | None = None
     evaluate: EvaluateSpec = EvaluateSpec()
     gates: tuple[GateSpec, ...] = ()

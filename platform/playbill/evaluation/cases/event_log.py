@@ -51,6 +51,10 @@ class EventLog:
         counted = self.frame["action"].cast(pl.String).is_in(actions).to_numpy()
         return replace(self, plays=counted & (self.column >= 0))
 
+    def from_countries(self, countries: Sequence[str]) -> EventLog:
+        """Return the log with plays of requests from some countries alone counted as such."""
+        return replace(self, plays=self.plays & self.frame["country"].cast(pl.String).is_in(countries).to_numpy())
+
     @classmethod
     def of(cls, interactions: pl.DataFrame, split: Split, catalogue: TitleOrder) -> Self:
         """Sort the events and mark each with its fold."""
