@@ -9,3 +9,6 @@ EXPERIMENT = Command("playbill_lab.cli.experiment:experiment", summary="Compare 
 LEDGER = Command(
     "playbill_lab.cli.ledger:ledger", summary="Compare one model of every canvas with the separate models it replaces."
 )
+FRESHNESS = Command(
+    "playbill_lab.cli.freshness:freshness", summary="Measure what a model loses while it waits for an update."
+)
