@@ -68,6 +68,7 @@ __all__ = [
     "retry",
     "run",
     "show_figure",
+    "show_gates",
     "show_grid",
     "show_table",
     "show_text",
@@ -77,6 +78,7 @@ __all__ = [
 if TYPE_CHECKING:
     from playbill.evaluation.rendering.grids import Grid
     from playbill.project import Project
+    from playbill.versions.promotion import GateResult
 
 
 class ProjectFlow(FlowSpec):
@@ -146,24 +148,34 @@ def show_figure(figure: Any, label: str = "") -> None:
         current.card.append(Image.from_matplotlib(figure, label=label))
 
 
-def hold_gates(project: Project, reference: str) -> str:
-    """Let the gates decide whether a version becomes champion, show them, and return the decision in one line.
+def show_gates(gates: Sequence[GateResult]) -> None:
+    """Put what was held against which limit into the step's card."""
+    rows = [(gate.gate, gate.metric, gate.value, gate.limit, gate.passed, gate.reason) for gate in gates]
+    show_table("Gates", ("gate", "metric", "value", "limit", "passed", "reason"), rows)
 
-    Where the model's definition leaves promotions to a person, that is done for its first champion alone.
+
+def hold_gates(project: Project, reference: str) -> str:
+    """Hold the gates of a version, show them, and return what was decided in one line.
+
+    Where the definition leaves promotions to a person, a version becomes champion only where there is none yet.
     """
     from playbill.definitions.zoo import open_zoo
     from playbill.versions.promotion import approved
+    from playbill.versions.promotion.gates import judge
+    from playbill.versions.tracking import Tracking
 
     workspace, model = project.workspace, reference.partition(":")[0]
-    promotes = open_zoo(workspace.project.model_zoo).model(model).model.promote
-    champion = approved(workspace, model)
-    if champion is not None and promotes == "manual" and f"{model}:{champion.version}" != reference:
-        show_text(f"{reference} waits for a person: set the alias champion in MLflow, and its gates are held.")
-        return f"{reference} waits for a person: playbill -w {workspace.name} promote {reference}"
-    decided = project.promote(reference)
-    rows = [(gate.gate, gate.metric, gate.value, gate.limit, gate.passed, gate.reason) for gate in decided.gates]
-    show_table("Gates", ("gate", "metric", "value", "limit", "passed", "reason"), rows)
-    return f"{reference} {decided.verdict}: {decided.reason}"
+    spec, champion = open_zoo(workspace.project.model_zoo).model(model).model, approved(workspace, model)
+    if champion is None or spec.promote == "auto" or f"{model}:{champion.version}" == reference:
+        decided = project.promote(reference)
+        show_gates(decided.gates)
+        return f"{reference} {decided.verdict}: {decided.reason}"
+    tracking = Tracking(workspace)
+    standing = tracking.version(model, champion.version)
+    gates = judge(spec.gates, tracking.evaluations(tracking.resolve(reference)), tracking.evaluations(standing))
+    show_gates(gates)
+    failed = [f"{gate.gate}: {gate.reason}" for gate in gates if not gate.passed]
+    return f"{reference}: {'; '.join(failed) or 'its gates hold'}; playbill promote {reference} makes it champion"
 
 
 def run(flow: type[ProjectFlow]) -> None:
@@ -171,8 +183,8 @@ def run(flow: type[ProjectFlow]) -> None:
     try:
         flow()
     except SystemExit as ended:
-        if ended.code or not {"run", "resume"} & set(sys.argv) or not current.run_id:
-            raise
-        namespace(None)
-        print(Run(f"{flow.__name__}/{current.run_id}").data.outcome)
+        if {"run", "resume"} & set(sys.argv) and current.run_id:
+            namespace(None)
+            again = f"stopped; once the cause is mended, it goes on by: python {sys.argv[0]} resume"
+            print(again if ended.code else Run(f"{flow.__name__}/{current.run_id}").data.outcome)
         raise

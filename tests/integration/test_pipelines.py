@@ -21,6 +21,17 @@ ROOT = Path(__file__).parents[2]
 FLOWS = ROOT / "pipelines"
 TITLES, TASTES = 30, 3
 SMALLER = ("epochs: 4, min_steps: 100", "epochs: 1, min_steps: 20")
+NEW_EVENTS = """
+interactions:
+  file: new.csv
+  columns:
+    event_id: event
+    member_id: member
+    title_id: title
+    event_at: {from: time, as: iso_text, zone: UTC}
+    action: {constant: play}
+    canvas: {constant: home}
+"""
 
 
 @dataclass(frozen=True)
@@ -87,11 +98,12 @@ def flows(tmp_path_factory: pytest.TempPathFactory, migrated_mlflow: Path) -> Fl
 def write_plays(path: Path, days: range, members: int = 60) -> None:
     """Write a CSV of a play for each member and day; a member's taste is every third title."""
     rng = np.random.default_rng(days.start)
-    lines = ["member,title,time"]
+    lines = ["event,member,title,time"]
     for member in range(members):
         for day in days:
             title = rng.integers(TITLES // TASTES) * TASTES + member % TASTES
-            lines.append(f"m{member},t{title},2024-01-{day:02d}T{rng.integers(24):02d}:{rng.integers(60):02d}:00")
+            time = f"2024-01-{day:02d}T{rng.integers(24):02d}:{rng.integers(60):02d}:00"
+            lines.append(f"{member}-{day},m{member},t{title},{time}")
     path.write_text("\n".join(lines) + "\n")
 
 
@@ -113,6 +125,19 @@ def test_consolidate_leads_from_an_empty_workspace_to_a_champion_though_it_is_ki
     for content in ("member_activity", "ndcg@10", "data:image/png;base64", "popular"):
         assert content in cards, content
     assert list(flows.elsewhere.iterdir()) == []
+
+
+def test_refresh_ends_the_same_when_it_is_killed_and_says_when_there_is_nothing_to_do(flows: Flows) -> None:
+    write_plays(flows.folder / "new.csv", days=range(13, 15))
+    (flows.folder / "new.yaml").write_text(NEW_EVENTS)
+    given = ("--events", str(flows.folder / "new.csv"), "--mapping", str(flows.folder / "new.yaml"))
+    flows.kill_at("refresh", "train", "run", *given)
+    resumed = flows.run("refresh", "resume")
+    assert resumed[-1].startswith("mine:2 goes on from mine:1 with "), resumed[-1]
+    assert sum("Cloning previously run task" in line for line in resumed) == 2  # events and features
+    again = flows.run("refresh", "run", *given)
+    assert again[-1].startswith("nothing to do for mine:1: mine:2 has learnt everything that arrived"), again[-1]
+    assert "mine:1" in flows.cards("Refresh")
 
 
 def test_a_flow_is_short_and_calls_the_package_alone() -> None:
