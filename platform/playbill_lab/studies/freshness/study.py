@@ -31,7 +31,7 @@ from playbill_lab.studies.freshness.versions import TrainedVersion, VersionTrain
 
 PARTS = ("cadences", "retrain", "forgetting")
 NEVER = "never"
-DENSE = 100  # events between two updates that a cadence needs
+DENSE = 20  # events between two updates that a cadence needs
 DAILY = "1d"
 AGES = (0, 1, 2, 4, 7, 14, 21)  # days
 
