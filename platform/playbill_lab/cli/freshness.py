@@ -77,8 +77,9 @@ def freshness(
         def tell(name: str) -> None:
             stages.console.print(f"  {name}", style="dim", highlight=False, markup=False, emoji=False)
 
-        given = (workspace, with_trunk(resolved, options.dim), options, folder or workspace.runs / "freshness", tell)
-        found = FreshnessStudy.of_workspace(*given).run()
+        place = folder or workspace.runs / "freshness"
+        study = FreshnessStudy.of_workspace(workspace, with_trunk(resolved, options.dim), options, place, tell)
+        found = study.run()
     console = Console(stderr=outputs["as_json"])
     for table in freshness_tables(found):
         console.print(table)
