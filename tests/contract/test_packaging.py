@@ -14,6 +14,7 @@ PACKAGES = [PLATFORM / name for name in ("playbill", "playbill_feast", "playbill
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 EXTRAS_OF_ROOMS = {
     "cli": {"serving", "train"},
+    "continual": {"train"},
     "datasets": {"ray"},
     "evaluation": {"train"},
     "features": {"features", "redis"},

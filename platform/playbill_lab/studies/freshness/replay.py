@@ -170,7 +170,7 @@ class ReplayedDays:
 
 
 @dataclass(frozen=True)
-class Comparison:
+class GroupComparison:
     """Arms on the same requests, in one group of them."""
 
     group: str
@@ -183,7 +183,7 @@ class Comparison:
 
 def compared(
     days: ReplayedDays, answers: pl.DataFrame, arms: Sequence[str], groups: Mapping[str, Bools], resamples: int
-) -> tuple[Comparison, ...]:
+) -> tuple[GroupComparison, ...]:
     """Compare arms in each group of requests that has some, with intervals by member.
 
     Args:
@@ -201,11 +201,11 @@ def compared(
     )
 
 
-def _in_group(name: str, members: Indices, values: Floats64, arms: Sequence[str], resamples: int) -> Comparison:
+def _in_group(name: str, members: Indices, values: Floats64, arms: Sequence[str], resamples: int) -> GroupComparison:
     dense, count = np.unique(members, return_inverse=True)[1].astype(np.int64), len(arms)
     columns = np.concatenate([values, values - values[:, :1], values[:, :-1] - values[:, 1:]], axis=1)
     found = MemberBootstrap(dense, resamples=resamples).intervals(columns)
     parts = (found[:count], found[count : 2 * count])
     quality, difference = (dict(zip(arms, part, strict=True)) for part in parts)
     step = dict(zip(arms[1:], found[2 * count :], strict=True))
-    return Comparison(name, len(members), int(dense.max()) + 1, quality, difference, step)
+    return GroupComparison(name, len(members), int(dense.max()) + 1, quality, difference, step)

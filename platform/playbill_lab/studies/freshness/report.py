@@ -17,7 +17,7 @@ from playbill.metrics import Interval
 from playbill.versions.tracking import Tracking
 from playbill.versions.tracking.registry import PREFIX
 from playbill_lab.ab.results import BLACK, BLUE, RED, draw_intervals, numbers_table, record_results, with_interval
-from playbill_lab.studies.freshness.replay import METRIC, Comparison
+from playbill_lab.studies.freshness.replay import METRIC, GroupComparison
 from playbill_lab.studies.freshness.study import Freshness, Retrained
 
 COLOURS = {"all": BLUE, "launch_week": RED, "new": BLACK}
@@ -56,7 +56,7 @@ def _cadence_table(found: Freshness) -> Table:
     return table
 
 
-def _arms_table(title: str, comparisons: Sequence[Comparison]) -> Table:
+def _arms_table(title: str, comparisons: Sequence[GroupComparison]) -> Table:
     table = numbers_table(title, "", tuple(_counted(one) for one in comparisons))
     for place, arm in enumerate(comparisons[0].quality):
         shown = [one.difference[arm] if place else one.quality[arm] for one in comparisons]
@@ -64,7 +64,7 @@ def _arms_table(title: str, comparisons: Sequence[Comparison]) -> Table:
     return table
 
 
-def _counted(one: Comparison) -> str:
+def _counted(one: GroupComparison) -> str:
     return f"{one.group.replace('_', ' ')} ({one.requests:,})"
 
 
@@ -99,7 +99,7 @@ def freshness_json(found: Freshness) -> dict[str, Any]:
     }
 
 
-def _comparison_json(one: Comparison) -> dict[str, Any]:
+def _comparison_json(one: GroupComparison) -> dict[str, Any]:
     parts = {"quality": one.quality, "difference": one.difference, "step": one.step}
     arms = {name: _intervals_json(intervals) for name, intervals in parts.items()}
     return {"group": one.group, "requests": one.requests, "members": one.members, **arms}

@@ -26,7 +26,7 @@ from playbill.evaluation.cases.slices import popularity_bands
 from playbill.features import FeatureDoor
 from playbill.tables import Tables
 from playbill_lab.ab.results import repeated
-from playbill_lab.studies.freshness.replay import DAY, Comparison, ReplayedDays, compared
+from playbill_lab.studies.freshness.replay import DAY, GroupComparison, ReplayedDays, compared
 from playbill_lab.studies.freshness.versions import TrainedVersion, VersionTrainer
 
 PARTS = ("cadences", "retrain", "forgetting")
@@ -107,7 +107,7 @@ class Retrained:
 
     days: int  # Of updates before
     tested_days: int
-    comparisons: tuple[Comparison, ...]  # Arms `retrained` and `updated`
+    comparisons: tuple[GroupComparison, ...]  # Arms `retrained` and `updated`
     quality_ratio: float  # `updated` / `retrained`, of all requests
     cost_ratio: float  # A day's update / the training anew, processor time
 
@@ -121,7 +121,7 @@ class Forgotten:
     """
 
     replay: float
-    comparisons: tuple[Comparison, ...]
+    comparisons: tuple[GroupComparison, ...]
 
 
 @dataclass(frozen=True)
@@ -135,10 +135,10 @@ class Freshness:
     members: int
     catalogue: int
     trained_cpu_seconds: float  # Of the first version
-    cadences: tuple[Comparison, ...] = ()
+    cadences: tuple[GroupComparison, ...] = ()
     costs: tuple[CadenceCost, ...] = ()
     by_day: pl.DataFrame = field(default_factory=pl.DataFrame)
-    staleness: tuple[Comparison, ...] = ()  # By group; arms are ages in days, the youngest first
+    staleness: tuple[GroupComparison, ...] = ()  # By group; arms are ages in days, the youngest first
     retrained: Retrained | None = None
     forgotten: tuple[Forgotten, ...] = ()
     skipped: tuple[str, ...] = ()
@@ -270,7 +270,7 @@ class FreshnessStudy:
             found["staleness"] = self._staleness(chains[DAILY])
         return found
 
-    def _staleness(self, chain: Sequence[TrainedVersion]) -> tuple[Comparison, ...]:
+    def _staleness(self, chain: Sequence[TrainedVersion]) -> tuple[GroupComparison, ...]:
         ages = [age for age in AGES if age <= 2 * self.options.days // 3]
 
         def in_force(moment: datetime) -> dict[str, TrainedVersion]:
