@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from dataclasses import fields
+from pathlib import Path
 
 import pytest
 import yaml
@@ -30,20 +32,21 @@ MODEL = {
     "training": {"epochs": 1},
     "evaluate": {"baselines": ["popular"], "slices": ["country"], "minimum_members": 5},
 }
-ENSEMBLE = {
-    "kind": "Ensemble",
-    "name": "everywhere",
-    "version": 1,
-    "members": {
-        "global": "global@champion",
-        "taste": "taste:1",
-        "trending": {"term": "popular_7d"},
-        "local": {"term": "popularity"},
-        "content": {"term": "content"},
-    },
-    "gate": ["country", "tenure", "title_age"],
-    "guard": {"slice": "country", "worst": "-2%"},
-}
+GUIDE = Path(__file__).parents[2] / "docs" / "guide" / "countries.md"
+
+
+def ensemble_of_the_guide():
+    """Return the definition that the guide prints, over the models that are here."""
+    (block,) = [
+        block for block in re.findall(r"```yaml\n(.*?)```", GUIDE.read_text(), re.DOTALL) if "Ensemble" in block
+    ]
+    for printed, here in (("everycanvas", "global"), ("foundation@champion", "taste:1"), ("next_play", "home")):
+        assert printed in block
+        block = block.replace(printed, here)
+    return yaml.safe_load(block.replace("foundation:", "taste:"))
+
+
+ENSEMBLE = ensemble_of_the_guide()
 
 
 class SpoiltEvaluation(Evaluation):
@@ -94,7 +97,7 @@ def test_everything_wrong_with_members_is_named_together_and_nothing_is_register
         "global": "global@champion",
         "taste": "taste@champion",
         "later": "global:7",
-        "sequences": {"term": "popular_7d"},
+        "trending": {"term": "popular_7d"},
     }
     define_ensemble(members, members=named)
     result = members.type("ensemble", "everywhere")
@@ -104,6 +107,15 @@ def test_everything_wrong_with_members_is_named_together_and_nothing_is_register
     assert "members.taste: taste@champion: unknown alias of model 'taste' 'champion'" in message
     assert "members.later: global:7: unknown version of model 'global' '7'" in message
     assert Tracking(members.workspace).versions("everywhere") == ()
+    named = {
+        "global": "global@champion",
+        "taste": {"model": "taste", "countries": ["NL", "BE"]},
+        "local": {"term": "popularity", "countries": ["JO"]},
+    }
+    define_ensemble(members, members=named)
+    result = members.type("ensemble", "everywhere")
+    assert "members.taste.countries: global:1 knows no country 'BE'." in result.stderr
+    assert "members.local.countries: global:1 knows no country 'JO'. Did you mean 'JP'?" in result.stderr
     define_ensemble(members, members={"global": "global@champion", "odd": "everywere"})
     members.refused("ensemble", "everywhere", match="unknown model 'everywere'")
     members.refused("ensemble", "everywere", match="unknown ensemble 'everywere'. Did you mean 'everywhere'")

@@ -229,7 +229,7 @@ def _deviation(member: FoldedMember, past: PastRequests) -> float:
     state = torch.from_numpy(past.states[some])
     index = torch.arange(len(member.titles))
     given = torch.from_numpy(canvas.astype(np.int64)), torch.from_numpy(past.country[some])
-    scores = member(state, *given, index, torch.zeros(len(state), len(index)))
+    scores = member(state, *given, member.of(index), torch.zeros(len(state), len(index)))
     return max(float(scores[:, member.known].std(dim=1).mean()), 1e-6)
 
 

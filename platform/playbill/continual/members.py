@@ -12,7 +12,7 @@ import polars as pl
 
 from playbill.datasets import Split
 from playbill.definitions.specs import EnsembleSpec, MemberSpec, ResolvedModel
-from playbill.errors import DefinitionError, PlaybillError, Problem, ServiceError, StateError
+from playbill.errors import DefinitionError, PlaybillError, Problem, ServiceError, StateError, did_you_mean
 from playbill.evaluation.canvases.loaded_version import OpenModel, open_model
 from playbill.evaluation.cases.event_log import TRAIN, EvaluationTables
 from playbill.features import FeatureDoor
@@ -86,6 +86,13 @@ def check_members(ensemble: EnsembleSpec, members: Mapping[str, Member]) -> Iter
             yield Problem(place, f"{member.version.reference} is an ensemble itself.", "Name its members instead.")
         if role != ensemble.base:
             yield from _beside(place, member, base)
+    countries = base.model.scorer.encoder.vocabulary("country").entries
+    for role, spec in ensemble.members.items():
+        for country in spec.countries:
+            if country not in countries:
+                hint = did_you_mean(country, countries, f"Countries: {', '.join(countries) or 'none'}.")
+                what = f"{base.version.reference} knows no country '{country}'."
+                yield Problem(f"members.{role}.countries", what, hint)
     network = base.model.scorer.network
     kept = () if network.history_terms is None else network.history_terms.config.terms
     for role, spec in ensemble.terms.items():

@@ -17,6 +17,7 @@ E width of a member, J heads of a member, N requests.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import cast
 
 import torch
@@ -60,19 +61,38 @@ class FoldedMember(nn.Module):
         self.register_buffer("shift", torch.zeros(config.heads, countries, config.width))
         self.register_buffer("scale", torch.ones(()))
 
+    def of(self, index_T: Tensor) -> FoldedTitles:
+        """Return what the member knows of titles with these rows, ready for requests."""
+        known_T = _rows(self.known, index_T, 0)
+        every = bool(known_T[1:].all())
+        return FoldedTitles(_rows(self.titles, index_T, 0), _rows(self.bias, index_T, 1), None if every else known_T)
+
     def forward(
-        self, state_ND: Tensor, canvas_N: Tensor, country_N: Tensor, index_T: Tensor, base_NT: Tensor
+        self, state_ND: Tensor, canvas_N: Tensor, country_N: Tensor, titles: FoldedTitles, base_NT: Tensor
     ) -> Tensor:
-        """Return [N, T] what it says of the titles with these rows, where `base_NT` is what the base says of them."""
+        """Return [N, T] what it says of titles, where `base_NT` is what the base says of them."""
         head_N = self.head[canvas_N]
         query_NE = self.shift[head_N, country_N]
         for head in sorted(set(head_N.tolist())):
             query_NE = query_NE + (head_N == head).unsqueeze(1) * (state_ND @ self.query[head])
-        canvases_C, of_N = torch.unique(canvas_N, return_inverse=True)
-        scores_NT = query_NE @ self.titles[index_T].T + self.bias[canvases_C][:, index_T][of_N]
+        scores_NT = query_NE @ titles.vectors.T + titles.bias[canvas_N]
         scores_NT = centred(scores_NT) / self.scale
-        known_T = self.known[index_T]
-        return scores_NT if bool(known_T[1:].all()) else torch.where(known_T, scores_NT, base_NT)
+        return scores_NT if titles.known is None else torch.where(titles.known, scores_NT, base_NT)
+
+
+@dataclass(frozen=True, slots=True)
+class FoldedTitles:
+    """T titles as a folded member knows them."""
+
+    vectors: Tensor  # [T, E]
+    bias: Tensor  # [C, T]
+    known: Tensor | None  # [T]; None where it knows all
+
+
+def _rows(values: Tensor, index_T: Tensor, axis: int) -> Tensor:
+    """Return values by the rows of titles; the very same tensor where these are all rows in order."""
+    in_order = torch.equal(index_T, torch.arange(values.shape[axis]))
+    return values if in_order else values.index_select(axis, index_T)
 
 
 class EnsembleMembers(nn.Module):
@@ -108,6 +128,10 @@ class EnsembleMembers(nn.Module):
     def folded_member(self, role: str) -> FoldedMember:
         """Return one of the members that are folded."""
         return cast(FoldedMember, self.folded[role])
+
+    def local(self, index_T: Tensor) -> Tensor:
+        """Return [G, T] `popularity` of titles with these rows."""
+        return _rows(self.popularity, index_T, 1)
 
     def places(self, terms: tuple[str, ...]) -> list[tuple[int, int]]:
         """Return (place among the members, place among `terms`) of the members that are one of them."""

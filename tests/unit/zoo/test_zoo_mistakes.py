@@ -273,3 +273,5 @@ def test_all_mistakes_between_an_ensemble_and_its_members_are_named(
     assert "unknown model 'evry'. Did you mean 'every'?" in mistakes()[0]
     write("ensembles/both.yaml", ENSEMBLE.replace("canvas: home}", "canvas: hom}"))
     assert "model 'taste' has no canvas 'hom'. Did you mean 'home'?" in mistakes()[0]
+    write("ensembles/both.yaml", ENSEMBLE.replace("name: both", "name: taste"))
+    assert "name: a model is called 'taste' too" in mistakes()[0]

@@ -279,6 +279,9 @@ def check_ensemble(index: DefinitionIndex, checked: Checked, ensemble: EnsembleS
 
     Models are read as they are written now; a registered version is checked again when the ensemble is trained.
     """
+    if checked.knows("name") and ensemble.name in index.written["Model"]:
+        what = f"a model is called '{ensemble.name}' too, and their registered versions would be one another's"
+        yield problem(place_of(checked, ("name",)), ("name",), what)
     if not checked.knows("members", "base"):
         return
     base = _member_model(index, ensemble.members[ensemble.base])

@@ -68,8 +68,11 @@ class EnsembleReader:
     ) -> None:
         assert network.ensemble is not None
         self._network, self._encoder, self._members = network, encoder, network.ensemble
-        self._inputs, self._age, self._as_of = inputs, inputs.age_days.numpy().astype(np.float64), as_of
+        self._age, self._as_of = inputs.age_days.numpy().astype(np.float64), as_of
         config = self._members.config
+        members = self._members
+        self._folded = {role: members.folded_member(role).of(inputs.index) for role in members.folded}
+        self._local_GT = members.local(inputs.index) if len(members.popularity) else None
         with torch.inference_mode():
             wanted = "content" in config.terms.values()
             self._content = network.titles.metadata(inputs, vectors.prepared) if wanted else None
@@ -115,13 +118,14 @@ class EnsembleReader:
         canvas_N, country_N = torch.from_numpy(context.canvas), torch.from_numpy(context.country)
         for place, role in self._own:
             if role in members.folded:
-                yield place, members.folded_member(role)(state_ND, canvas_N, country_N, self._inputs.index, own)
+                yield place, members.folded_member(role)(state_ND, canvas_N, country_N, self._folded[role], own)
             elif members.config.terms[role] == "content":
                 assert self._content is not None
                 query_ND = self._network.title_heads()[head].queries(state_ND)
                 yield place, centred((query_ND @ self._content.T).float()) / members.content
             elif members.config.terms[role] == "popularity":
-                yield place, members.popularity[country_N][:, self._inputs.index]
+                assert self._local_GT is not None
+                yield place, self._local_GT[country_N]
 
     def every_value(
         self,
