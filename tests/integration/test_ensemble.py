@@ -110,12 +110,12 @@ def test_everything_wrong_with_members_is_named_together_and_nothing_is_register
     named = {
         "global": "global@champion",
         "taste": {"model": "taste", "countries": ["NL", "BE"]},
-        "local": {"term": "popularity", "countries": ["JO"]},
+        "local": {"term": "popularity", "countries": ["JPN"]},
     }
     define_ensemble(members, members=named)
     result = members.type("ensemble", "everywhere")
     assert "members.taste.countries: global:1 knows no country 'BE'." in result.stderr
-    assert "members.local.countries: global:1 knows no country 'JO'. Did you mean 'JP'?" in result.stderr
+    assert "members.local.countries: global:1 knows no country 'JPN'. Did you mean 'JP'?" in result.stderr
     define_ensemble(members, members={"global": "global@champion", "odd": "everywere"})
     members.refused("ensemble", "everywhere", match="unknown model 'everywere'")
     members.refused("ensemble", "everywere", match="unknown ensemble 'everywere'. Did you mean 'everywhere'")
