@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import time
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Literal
 
 from playbill import __version__
@@ -58,6 +59,21 @@ class UpdateOutcome:
     notes: tuple[str, ...] = ()
     seconds: float = 0.0
 
+    @property
+    def events(self) -> int:
+        """Events that the candidate has learnt from for the first time in its lineage."""
+        return self.taken.events
+
+    @property
+    def late_events(self) -> int:
+        """Of these, those that were older than what the champion had learnt when they arrived."""
+        return self.taken.late_events
+
+    @property
+    def replayed(self) -> int:
+        """Events that were learnt from again."""
+        return self.taken.replayed
+
 
 def update(
     workspace: Workspace, model: str, options: TrainOptions | None = None, watcher: ProgressListener | None = None
@@ -76,8 +92,11 @@ def update(
         ServiceError: MLflow, the database, Feast's store or the cluster cannot be reached.
     """
     begun = time.perf_counter()
-    found = _Update.prepare(workspace, model, options or TrainOptions(), watcher or Silent())
+    prepare = partial(_Update.prepare, workspace, model, options or TrainOptions(), watcher or Silent())
+    found = prepare()
     with UpdateLease(workspace, model).held() as lease:
+        if found.decide_waiting():
+            found = prepare()
         outcome = found.execute(lease)
     return replace(outcome, seconds=time.perf_counter() - begun)
 
@@ -157,6 +176,21 @@ class _Update:
         folder.drop_training_set()
         return self._decided(version, run)
 
+    def decide_waiting(self) -> bool:
+        """Have the gates held of a version that promotes itself, and whose update was killed before it could."""
+        if self.plan.resolved.model.promote != "auto":
+            return False
+        known = {one.version for one in self.plan.tracking.versions(self.model)}
+        own = (row for row in self.records.rows() if self.parent.digest in (row.parent_digest, row.digest))
+        row = next((row for row in own if row.state == "published" and row.version in known), None)
+        # One made by another definition was not to promote itself.
+        if row is None or row.version is None or row.definition != self.plan.resolved.spec_hash:
+            return False
+        if self._decision(row.version) is not None:
+            return False
+        promote(self.plan.workspace, f"{self.model}:{row.version}")
+        return True
+
     def _check_records(self) -> None:
         """Make sure that the records and the champion's own split say the same.
 
@@ -189,13 +223,9 @@ class _Update:
         row = next((row for row in rows if (row.parent_digest, row.log_state, row.definition, row.state) == same), None)
         if row is None or row.version not in {one.version for one in self.plan.tracking.versions(self.model)}:
             return None
+        RunFolder(self.plan.workspace.runs / row.folder).drop_training_set()
         known = f"{self.model}:{row.version} has learnt everything that arrived"
         decision = self._decision(row.version)
-        if decision is None and self.plan.resolved.model.promote == "auto":
-            # The update was killed before its gates were held.
-            promotion = promote(self.plan.workspace, f"{self.model}:{row.version}")
-            done = self._nothing(f"{known}; it was {promotion.verdict}: {promotion.reason}", row.version)
-            return replace(done, gates=promotion.gates, promoted=promotion.verdict == "approved")
         stands = "it waits to be promoted" if decision is None else f"it was {decision.verdict}: {decision.reason}"
         return self._nothing(f"{known}; {stands}", row.version)
 
