@@ -9,7 +9,7 @@ PEERS  := .venv-peers
 TEST_WORKERS ?= 2
 PYTEST := $(BIN)/python -m pytest -q -n $(TEST_WORKERS) --dist loadfile
 
-.PHONY: install quickstart check test golden bench kills bench-objectives bench-canvases bench-peers bench-sequence gpu feast-conformance fuzz wheel clean
+.PHONY: install quickstart check test golden bench kills kills-update bench-objectives bench-canvases bench-peers bench-sequence gpu feast-conformance fuzz wheel clean
 
 install: $(STAMP)
 
@@ -51,6 +51,10 @@ bench: install
 # Random kills of everything that writes, each run again and compared; a quarter of an hour on two cores.
 kills: install
 	$(BIN)/python tests/benchmarks/kills.py --json
+
+# Fifty random kills of `playbill update`, with the events that were lost or learnt twice; a quarter of an hour.
+kills-update: install
+	$(BIN)/python tests/benchmarks/kills_update.py --json
 
 # What labels, rewards, evaluation and the simulated service are measured by: an hour on two cores. KUAIRAND is a folder of KuaiRand-Pure.
 bench-objectives: install

@@ -165,12 +165,15 @@ class OptimizerState:
     def grown(self, network: Network, encoder: Encoder, parent: Parent) -> OptimizerState:
         """Return that of the grown network: moments of rows that are new or start anew are zero."""
         learnt_T, moments = _learnt(parent, encoder), {}
+        here, there = Network(network.config), Network(parent.bundle.config)
         for moment, values in self.moments.items():
-            here, there = (_holding(config, values) for config in (network.config, parent.bundle.config))
+            _hold(here, {})
+            _hold(there, values)
             _carry(here, there, encoder, parent.bundle, start=False)
             for table in here.title_tables():
                 table.weight.detach()[~learnt_T] = 0.0
-            moments[moment] = {name: tensor.detach() for name, tensor in here.named_parameters() if name in values}
+            own = here.named_parameters()
+            moments[moment] = {name: tensor.detach().clone() for name, tensor in own if name in values}
         return OptimizerState(moments, self.steps, self.balance)
 
     def begin(self, folder: Path, network: Network, data: BatchSource, settings: LoopSettings, workers: int) -> None:
@@ -202,14 +205,13 @@ class OptimizerState:
 
 
 @torch.no_grad()
-def _holding(config: NetworkConfig, values: Mapping[str, Tensor]) -> Network:
-    """Return a network that has these values as its parameters where they fit it, and zeros elsewhere."""
-    network = Network(config)
+def _hold(network: Network, values: Mapping[str, Tensor]) -> None:
+    """Put values into a network's parameters, and zeros everywhere else."""
     for name, tensor in network.state_dict().items():
-        tensor.zero_()
-        if name in values and values[name].shape == tensor.shape:
+        if name in values:
             tensor.copy_(values[name])
-    return network
+        else:
+            tensor.zero_()
 
 
 def _parameter_order(network: Network, settings: LoopSettings, by_rows: list[Tensor]) -> tuple[list[str], list[str]]:

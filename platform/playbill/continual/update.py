@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Literal
@@ -160,12 +161,15 @@ class _Update:
         window = None if row is None else self._same(row)
         if row is None or window is None:
             state = log_state(tables)
-            if (done := self._done(state)) is not None:
+            if (done := self._done(lambda row: row.log_state == state)) is not None:
                 return done
             found = find_window(tables, self.learnt, watermark_of(self.parent), spec)
             if isinstance(found, str):
                 return self._nothing(found)
             window = found
+            # What arrived is all held out, so what could be learnt from is what was.
+            if (done := self._done(lambda row: row.window == found.digest)) is not None:
+                return done
             row = self._begin(lease, window, state)
         folder, checks = RunFolder(self.plan.workspace.runs / row.folder), Checks("", window.split, ())
         plan = replace(self.plan, folder=folder, checks=checks)
@@ -216,15 +220,15 @@ class _Update:
         window = same_window(self.plan.tables, self.learnt, split, row.late)
         return window if window.digest == row.window else None
 
-    def _done(self, state: str) -> UpdateOutcome | None:
-        """Return what is known where the same was made before from the same log."""
-        same = (self.parent.digest, state, self.plan.resolved.spec_hash, "published")
-        rows = self.records.rows()
-        row = next((row for row in rows if (row.parent_digest, row.log_state, row.definition, row.state) == same), None)
+    def _done(self, same: Callable[[UpdateRow], bool]) -> UpdateOutcome | None:
+        """Return what is known where the same was made before, from the same version by the same definition."""
+        mine = (self.parent.digest, self.plan.resolved.spec_hash, "published")
+        rows = (row for row in self.records.rows() if (row.parent_digest, row.definition, row.state) == mine)
+        row = next(filter(same, rows), None)
         if row is None or row.version not in {one.version for one in self.plan.tracking.versions(self.model)}:
             return None
         RunFolder(self.plan.workspace.runs / row.folder).drop_training_set()
-        known = f"{self.model}:{row.version} has learnt everything that arrived"
+        known = f"{self.model}:{row.version} has learnt all that there is to learn from"
         decision = self._decision(row.version)
         stands = "it waits to be promoted" if decision is None else f"it was {decision.verdict}: {decision.reason}"
         return self._nothing(f"{known}; {stands}", row.version)

@@ -99,9 +99,12 @@ class Split:
             self.frame.write_parquet(beside, metadata={_METADATA: json.dumps(about)})
 
     @classmethod
-    def at(cls, frame: pl.DataFrame, cutoff: datetime) -> Split:
-        """Return a split by time of events whose folds are known: `train` lies before the cutoff, and `test` after."""
-        return cls(frame, "global_time", cutoff, cutoff, _digest(frame, "global_time"))
+    def at(cls, frame: pl.DataFrame, cutoff: datetime, validation_cutoff: datetime | None = None) -> Split:
+        """Return a split by time of events whose folds are known: `test` begins at the cutoff.
+
+        `validation` begins at a cutoff of its own; without one there is none.
+        """
+        return cls(frame, "global_time", cutoff, validation_cutoff or cutoff, _digest(frame, "global_time"))
 
     @classmethod
     def load(cls, path: Path) -> Split:

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel
 
 from playbill.config import TrainingSettings, Workspace
-from playbill.datasets.splits import PROTOCOLS
+from playbill.datasets.splits import PROTOCOLS, Split
 from playbill.definitions.specs import ResolvedModel
 from playbill.errors import ConfigError, UnknownNameError
 from playbill.ray_cluster import cluster_address
@@ -28,6 +28,8 @@ class TrainOptions:
     workers: int | None = None
     gpu: bool | None = None
     sharded: bool | None = None
+    split: Split | None = None
+    """Which events are held out, in place of those that the protocol would hold out now."""
 
     def worker_count(self, training: TrainingSettings) -> int:
         """Return the Ray workers of a run, 0 = this process."""

@@ -77,12 +77,14 @@ class RunPlan:
 
         def check() -> tuple[Split, tuple[str, ...]]:
             notes = features.require_no_leaks(service)
-            split = make_split(resolved.model.evaluate.protocol, tables.interactions(columns=SPLIT_COLUMNS))
+            events = tables.interactions(columns=SPLIT_COLUMNS)
+            split = options.split or make_split(resolved.model.evaluate.protocol, events)
             assert_vectors_not_trained_on(split, workspace.features, vectors)
             return split, notes
 
         files = json.dumps(features.file_digests(service))
-        key = _content_hash(*depends_on, files, sources_digest(workspace.project.feature_repo), __version__)
+        given = () if options.split is None else (options.split.digest,)
+        key = _content_hash(*depends_on, *given, files, sources_digest(workspace.project.feature_repo), __version__)
         checks = Checks.of(workspace.runs, resolved.model.name, key, check)
         lineage: tuple[str, ...] = ()
         if parent is not None:

@@ -1,0 +1,241 @@
+"""What a daily update costs beside a full retrain, and what of its quality it keeps, on MovieLens-1M by time.
+
+    python tests/benchmarks/update_cost.py --data ML_1M --json
+
+The log is cut at a moment and a model is trained on what came before and promoted. Then days arrive one by one; after
+each, features are brought up to date and `playbill update` makes a champion of the next version. The first update also
+learns what the training had held out, and is left out of the medians. After the last day the model is trained afresh on
+the very events that the last update has learnt, and both are measured on the day after, which neither has seen.
+
+`cost_ratio`: seconds of CPU of one update (median) over those of the retrain, both whole commands in processes of their
+own, with registration in MLflow and evaluation. `work_ratio`: the same without what a command costs that has nothing to
+do (imports, above all), which a process that goes on pays once. `quality_ratio`: NDCG@10 of the updated version over that of the
+retrained one. `stale`: of the version that was never updated.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import fixtures_path  # noqa: F401
+import polars as pl
+import yaml
+
+from playbill.config import ProjectFolder
+from playbill.datasets import Split
+from playbill.datasets.splits import FOLDS
+from playbill.evaluation.canvases.loaded_version import frozen_split
+from playbill.evaluation.canvases.model import evaluate_model
+from playbill.evaluation.cases.event_log import EvaluationTables
+from playbill.features import FeatureDoor
+from playbill.project import Project
+from playbill.ranking.scoring.bundle import read_bundle
+from playbill.ranking.scoring.scorer import Scorer
+from playbill.tables import Tables
+from playbill.training.options import TrainOptions
+from playbill.training.run import train
+from playbill.versions.tracking import Tracking
+
+ROOT = Path(__file__).parents[2]
+MAPPING = ROOT / "docs/guide/mappings/ml_1m.yaml"
+MODEL = "mine"
+DAY = timedelta(days=1)
+SHAPE = {
+    "history": {"length": 200},
+    "trunk": {"type": "gated_transformer", "dim": 64, "layers": 2, "heads": 2, "dropout": 0.1},
+    "training": {"epochs": 5, "learning_rate": 4.0e-3},
+    "evaluate": {"protocol": "global_time", "slices": []},
+    "gates": [{"metric": "ndcg@10", "canvas": "home", "against": "champion", "tolerance": "-50%"}],
+    "promote": "auto",
+}
+
+
+@dataclass(frozen=True)
+class Spent:
+    """What one command took."""
+
+    name: str
+    cpu_s: float
+    wall_s: float
+
+
+def main() -> None:
+    """Run the days, and end with one JSON object."""
+    options = _options()
+    if options.stage:
+        STAGES[options.stage](options)
+        return
+    folder = Path(options.folder)
+    first = datetime.fromisoformat(options.first).replace(tzinfo=UTC)
+    spent = list(_prepared(options, folder, first))
+    updates: list[dict[str, Any]] = []
+    for number in range(options.days + 1):
+        spent.append(_command(folder, f"push day {number}", *_pushed(options, folder, first + number * DAY)))
+        spent.append(_command(folder, f"features day {number}", "features", "build"))
+        spent.append(_command(folder, f"update {number}", "update", MODEL, "--json", keep=updates))
+        _say(spent[-1], updates[-1])
+    spent.append(_command(folder, "nothing to do", "update", MODEL))
+    last = first + (options.days + 1) * DAY
+    spent.append(_command(folder, "push test day", *_pushed(options, folder, last)))
+    spent.append(_command(folder, "features test day", "features", "build"))
+    spent.append(_stage(options, "retrain"))
+    _say(spent[-1], {})
+    found: list[dict[str, Any]] = []
+    _stage(options, "measure", keep=found)
+    print(json.dumps(_result(spent, updates, found[0], options)))
+
+
+def _result(
+    spent: list[Spent], updates: list[dict[str, Any]], measured: dict[str, Any], options: argparse.Namespace
+) -> dict[str, Any]:
+    daily = [one for one in spent if one.name.startswith("update ") and one.name != "update 0"]
+    retrain = next(one for one in spent if one.name == "retrain")
+    idle = next(one for one in spent if one.name == "nothing to do").cpu_s
+    update_s = statistics.median(one.cpu_s for one in daily)
+    return {
+        "work_ratio": round((update_s - idle) / (retrain.cpu_s - idle), 4),
+        "cost_ratio": round(update_s / retrain.cpu_s, 4),
+        "wall_ratio": round(statistics.median(one.wall_s for one in daily) / retrain.wall_s, 4),
+        "quality_ratio": round(measured["updated"]["ndcg@10"] / measured["retrained"]["ndcg@10"], 4),
+        "stale_ratio": round(measured["stale"]["ndcg@10"] / measured["retrained"]["ndcg@10"], 4),
+        "measured": measured,
+        "updates": updates,
+        "spent": [asdict(one) for one in spent],
+        "members": options.members,
+        "update": options.update,
+    }
+
+
+def _prepared(options: argparse.Namespace, folder: Path, first: datetime) -> Iterator[Spent]:
+    """Start a project, ingest what came before the first day, and train and promote a model."""
+    Project.create(folder, minimal=True)
+    definition = folder / "model_zoo" / "models" / f"{MODEL}.yaml"
+    shape = SHAPE | {"update": json.loads(options.update)}
+    shape["training"] = SHAPE["training"] | {"epochs": options.epochs}
+    definition.write_text(yaml.safe_dump(yaml.safe_load(definition.read_text()) | shape))
+    data = folder / "data"
+    data.mkdir()
+    for name in ("users.dat", "movies.dat", "abstracts.json"):
+        (data / name).symlink_to(Path(options.data).resolve() / name)
+    _events(options).filter(pl.col("at") < first).drop("at").write_parquet(data / "interactions.parquet")
+    yield _command(folder, "ingest", "ingest", "parquet", str(data), "--mapping", str(MAPPING))
+    yield _command(folder, "apply", "apply")
+    yield _command(folder, "features", "features", "build")
+    yield _command(folder, "train", "train", MODEL)
+    yield _command(folder, "promote", "promote", f"{MODEL}:1")
+
+
+def _events(options: argparse.Namespace) -> pl.DataFrame:
+    events = pl.read_parquet(Path(options.data) / "interactions.parquet")
+    events = events.with_columns(at=pl.from_epoch("timestamp_filled").dt.replace_time_zone("UTC"))
+    return events.filter(pl.col("user_id") % 100 < 100 * options.members)
+
+
+def _pushed(options: argparse.Namespace, folder: Path, day: datetime) -> tuple[str, ...]:
+    file = folder / f"events-{day:%Y-%m-%d}.parquet"
+    _events(options).filter(pl.col("at").is_between(day, day + DAY, closed="left")).drop("at").write_parquet(file)
+    return "ingest", "push", str(file), "--mapping", str(MAPPING), "--compact"
+
+
+def retrain(options: argparse.Namespace) -> None:
+    """Train afresh on what the last version has learnt; what that held out is for the weights of terms."""
+    workspace = ProjectFolder.find(Path(options.folder)).workspace()
+    split = _test_day(options)
+    outcome = train(workspace, MODEL, TrainOptions(split=split))
+    print(json.dumps({"version": outcome.version, "train_seconds": outcome.train_seconds}))
+
+
+def _test_day(options: argparse.Namespace) -> Split:
+    """Return a split that holds out the last day: `validation` is what the last update held out."""
+    workspace = ProjectFolder.find(Path(options.folder)).workspace()
+    tracking, log = Tracking(workspace), Tables(workspace).interactions(columns=("event_id", "event_at"))
+    champion = tracking.alias(MODEL, "champion")
+    learnt = frozen_split(tracking.download(MODEL, int(champion or 0)))
+    day = datetime.fromisoformat(options.first).replace(tzinfo=UTC) + (options.days + 1) * DAY
+    known = learnt.frame.filter(pl.col("fold").cast(pl.String) == "train").select("event_id", taken=pl.lit(True))
+    fold = pl.when(pl.col("event_at") >= day).then(pl.lit("test")).when("taken").then(pl.lit("train"))
+    frame = log.join(known, on="event_id", how="left", maintain_order="left").select(
+        "event_id", fold=fold.otherwise(pl.lit("validation")).cast(pl.Enum(FOLDS))
+    )
+    return Split.at(frame, day, learnt.cutoff)
+
+
+def measure(options: argparse.Namespace) -> None:
+    """Measure the version that was never updated, the updated one and the retrained one on the last day."""
+    workspace = ProjectFolder.find(Path(options.folder)).workspace()
+    tracking, tables, features = Tracking(workspace), Tables(workspace), FeatureDoor(workspace)
+    split, frames = _test_day(options), EvaluationTables.read(tables)
+    champion = int(tracking.alias(MODEL, "champion") or 0)
+    found = {}
+    for name, version in {"stale": 1, "updated": champion, "retrained": champion + 1}.items():
+        bundle = read_bundle(tracking.download(MODEL, version))
+        scorer = Scorer(bundle, frames.titles_at(split.cutoff), frames.availability, features, as_of=split.cutoff)
+        report = evaluate_model(
+            scorer, split, frames, bundle.resolved, features, canvases=("home",), baselines=("popular_7d",)
+        ).reports["home"]
+        metrics = {metric: interval.value for metric, interval in report.result.metrics.items()}
+        main = report.result.metrics["ndcg@10"]
+        found[name] = metrics | {"low": main.low, "high": main.high, "requests": report.n, "version": version}
+        found["popular_7d"] = {"ndcg@10": report.baselines[0].metrics["ndcg@10"].value}
+    print(json.dumps(found))
+
+
+STAGES = {"retrain": retrain, "measure": measure}
+
+
+def _command(folder: Path, name: str, *arguments: str, keep: list[dict[str, Any]] | None = None) -> Spent:
+    command = [sys.executable, "-m", "playbill.cli", "--project", str(folder), *arguments]
+    return _timed(name, command, keep)
+
+
+def _stage(options: argparse.Namespace, name: str, keep: list[dict[str, Any]] | None = None) -> Spent:
+    given = ["--data", options.data, "--folder", options.folder, "--days", str(options.days), "--first", options.first]
+    return _timed(name, [sys.executable, __file__, *given, "--members", str(options.members), "--stage", name], keep)
+
+
+def _timed(name: str, command: list[str], keep: list[dict[str, Any]] | None) -> Spent:
+    before, began = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise SystemExit(f"{name}: {done.stdout[-2000:]}{done.stderr[-2000:]}")
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    if keep is not None:
+        keep.append(json.loads(done.stdout.strip().splitlines()[-1]))
+    found = Spent(name, round(cpu, 2), round(time.perf_counter() - began, 2))
+    print(f"{found.name}: {found.cpu_s} s of CPU", file=sys.stderr, flush=True)
+    return found
+
+
+def _say(spent: Spent, update: dict[str, Any]) -> None:
+    names = ("status", "version", "events", "replayed", "new_titles", "promoted", "reason")
+    print(json.dumps({name: update[name] for name in names if name in update}), file=sys.stderr, flush=True)
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data", required=True, help="folder of MovieLens-1M as the mapping reads it")
+    parser.add_argument("--folder", required=True, help="where the project is made; it must not exist")
+    parser.add_argument("--first", default="2000-12-12", help="first day that is not in the log of the training")
+    parser.add_argument("--days", type=int, default=3, help="updates that are counted, beside the first one")
+    parser.add_argument("--members", type=float, default=1.0, help="share of the members")
+    parser.add_argument("--epochs", type=int, default=5)
+    parser.add_argument("--update", default="{}", help="keys of `update` in the definition, as JSON")
+    parser.add_argument("--stage", choices=STAGES, help=argparse.SUPPRESS)
+    parser.add_argument("--json", action="store_true", help="print one JSON object as the last line")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()
