@@ -9,8 +9,8 @@ the very events that the last update has learnt, and both are measured on the da
 
 `cost_ratio`: seconds of CPU of one update (median) over those of the retrain, both whole commands in processes of their
 own, with registration in MLflow and evaluation. `work_ratio`: the same without what a command costs that has nothing to
-do (imports, above all), which a process that goes on pays once. `quality_ratio`: NDCG@10 of the updated version over that of the
-retrained one. `stale`: of the version that was never updated.
+do (imports, above all), which a process that goes on pays once. `quality_ratio`: NDCG@10 of the updated version over
+that of the retrained one. `stale`: of the version that was never updated.
 """
 
 from __future__ import annotations
