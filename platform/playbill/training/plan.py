@@ -77,8 +77,8 @@ class RunPlan:
 
         def check() -> tuple[Split, tuple[str, ...]]:
             notes = features.require_no_leaks(service)
-            events = tables.interactions(columns=SPLIT_COLUMNS)
-            split = options.split or make_split(resolved.model.evaluate.protocol, events)
+            protocol = resolved.model.evaluate.protocol
+            split = options.split or make_split(protocol, tables.interactions(columns=SPLIT_COLUMNS))
             assert_vectors_not_trained_on(split, workspace.features, vectors)
             return split, notes
 
