@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 READING = (
     *("check", "schema", "labels explain", "labels show", "rewards explain", "impact", "recommend", "parity"),
     "diagnose",
+    "update",
 )
 WRITING = (
     *("apply", "features build", "materialize", "features backfill", "features push", "labels publish"),
