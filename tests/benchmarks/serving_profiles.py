@@ -93,7 +93,7 @@ def measured(scorer: Scorer, options: argparse.Namespace) -> dict[str, Any]:
     """Return percentiles of milliseconds, ages and overlaps."""
     rng, second = np.random.default_rng(options.seed), [0.0]
     pasts = Pasts(scorer, options.members, options.events)
-    served = _served(scorer)
+    served = served_model(scorer)
     fresh = Recommender(ModelHandle(served), pasts, FixedClock(AT))  # type: ignore[arg-type]
     cached = Recommender(
         ModelHandle(served),
@@ -136,7 +136,8 @@ def measured(scorer: Scorer, options: argparse.Namespace) -> dict[str, Any]:
     }
 
 
-def _served(scorer: Scorer) -> ActiveModel:
+def served_model(scorer: Scorer) -> ActiveModel:
+    """Return a scorer as a server has it."""
     titles, availability = title_rows(scorer.title_ids), launches(scorer.title_ids)
     titles = titles.with_columns(kids=pl.lit(False))
     availability = availability.with_columns(available_until=pl.lit(None, pl.Datetime("us", "UTC")))

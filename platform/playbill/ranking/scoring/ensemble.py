@@ -111,12 +111,17 @@ class EnsembleReader:
         return found
 
     def values(
-        self, head: str, state_ND: Tensor, base_NT: Tensor, context: GateContext
+        self, head: str, state_ND: Tensor, base_NT: Tensor, context: GateContext, weights_NAK: Floats32 | None = None
     ) -> Iterator[tuple[int, Tensor]]:
-        """Yield what each member but terms of histories says of the titles, [N, T], after its place among members."""
+        """Yield what each member but terms of histories says of the titles, [N, T], after its place among members.
+
+        With weights only those that weigh anything are asked.
+        """
         members, own = self._members, centred(base_NT.float()) / self._members.scale
         canvas_N, country_N = torch.from_numpy(context.canvas), torch.from_numpy(context.country)
         for place, role in self._own:
+            if weights_NAK is not None and not weights_NAK[:, :, place].any():
+                continue
             if role in members.folded:
                 yield place, members.folded_member(role)(state_ND, canvas_N, country_N, self._folded[role], own)
             elif members.config.terms[role] == "content":
@@ -167,11 +172,9 @@ class EnsembleReader:
         """Return [N, T] scores of heads with what members add to them; those of histories are added elsewhere."""
         found, new_NT = dict(scores), self.new_titles(requests)
         for head in (head for head in self.heads if head in scores):
-            weights_NAK = torch.from_numpy(self.weights(head, context))
-            if not weights_NAK[:, :, [place for place, _ in self._own]].any():
-                continue
-            for place, values_NT in self.values(head, state_ND, scores[head], context):
-                found[head] = found[head] + values_NT * _of_titles(weights_NAK[:, :, place], new_NT)
+            weights_NAK = self.weights(head, context)
+            for place, values_NT in self.values(head, state_ND, scores[head], context, weights_NAK):
+                found[head] = found[head] + values_NT * _of_titles(torch.from_numpy(weights_NAK[:, :, place]), new_NT)
         return found
 
     def added_to_pairs(
