@@ -7,7 +7,7 @@ than the guard allows. Members are compared as they were registered: each by its
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
@@ -51,7 +51,7 @@ def judge_members(folder: Path, candidate: Sequence[Evaluation], tracking: Track
         except UnknownNameError:
             continue
         name = f"{own.role} ({reference})"
-        evaluations = [_only(one, own) for one in tracking.evaluations(version)]
+        evaluations = [shared_numbers(one, own, resolved.canvases) for one in tracking.evaluations(version)]
         results = judge_against(own.gate, candidate, evaluations, name)
         found += [replace(one, gate=one.gate.replace(f"against {own.role}", f"against {name}")) for one in results]
     return tuple(found)
@@ -75,12 +75,12 @@ def member_gates(ensemble: EnsembleSpec, cutoff: int, slices: Sequence[str]) -> 
             yield MemberGate(role, limit)
 
 
-def _only(evaluation: Evaluation, own: MemberGate) -> Evaluation:
-    """Return an evaluation with the numbers of some countries alone."""
-    if not own.countries:
-        return evaluation
-    endings = tuple(f"/country={country}" for country in own.countries)
-    return replace(evaluation, metrics={k: v for k, v in evaluation.metrics.items() if k.endswith(endings)})
+def shared_numbers(evaluation: Evaluation, own: MemberGate, canvases: Collection[str]) -> Evaluation:
+    """Return a member's evaluation with the numbers of the ensemble's canvases, in the countries where it counts."""
+    endings = tuple(f"/country={country}" for country in own.countries) or ("",)
+    numbers = evaluation.metrics.items()
+    kept = {name: value for name, value in numbers if name.partition("/")[0] in canvases and name.endswith(endings)}
+    return replace(evaluation, metrics=kept)
 
 
 def _read(folder: Path) -> tuple[ResolvedModel | None, Members]:
