@@ -14,16 +14,15 @@ from project_flow import (
     PrintedStages,
     ProjectFlow,
     card,
-    hold_gates,
     one_error,
     retry,
     run,
-    show_figure,
-    show_grid,
+    show_evaluation,
     show_table,
     show_text,
     step,
 )
+from version_gates import hold_gates
 
 
 class Consolidate(ProjectFlow):
@@ -65,21 +64,13 @@ class Consolidate(ProjectFlow):
     @step
     def train(self) -> None:
         """Train, measure on every canvas, and register; a killed attempt goes on from its newest checkpoint."""
-        from playbill.evaluation.rendering.grids import grids, summary_grid
-        from playbill.evaluation.rendering.plots import figures
         from playbill.training.run import train_once
 
         self.version, outcome = train_once(self.project.workspace, self.model_name, watcher=PrintedStages())
         if outcome is None:
             show_text(f"{self.model_name}:{self.version} was trained before on the same data by the same definition.")
         else:
-            reports = list(outcome.evaluation.reports.values())
-            show_grid(summary_grid(reports))
-            for report in reports:
-                for grid in grids(report):
-                    show_grid(grid)
-                for name, figure in figures(report):
-                    show_figure(figure, f"{report.canvas}: {name}")
+            show_evaluation(outcome.evaluation)
         self.next(self.end)
 
     @one_error

@@ -63,10 +63,10 @@ __all__ = [
     "PrintedStages",
     "ProjectFlow",
     "card",
-    "hold_gates",
     "one_error",
     "retry",
     "run",
+    "show_evaluation",
     "show_figure",
     "show_gates",
     "show_grid",
@@ -76,6 +76,7 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
+    from playbill.evaluation import ModelEvaluation
     from playbill.evaluation.rendering.grids import Grid
     from playbill.project import Project
     from playbill.versions.promotion import GateResult
@@ -141,6 +142,19 @@ def show_grid(grid: Grid) -> None:
         show_text(grid.caption)
 
 
+def show_evaluation(evaluation: ModelEvaluation) -> None:
+    """Put every canvas into the step's card: tables, and pictures."""
+    from playbill.evaluation.rendering.grids import grids, summary_grid
+    from playbill.evaluation.rendering.plots import figures
+
+    show_grid(summary_grid(list(evaluation.reports.values())))
+    for report in evaluation.reports.values():
+        for grid in grids(report):
+            show_grid(grid)
+        for name, figure in figures(report):
+            show_figure(figure, f"{report.canvas}: {name}")
+
+
 def show_figure(figure: Any, label: str = "") -> None:
     """Put a matplotlib figure into the step's card."""
     with warnings.catch_warnings():
@@ -152,30 +166,6 @@ def show_gates(gates: Sequence[GateResult]) -> None:
     """Put what was held against which limit into the step's card."""
     rows = [(gate.gate, gate.metric, gate.value, gate.limit, gate.passed, gate.reason) for gate in gates]
     show_table("Gates", ("gate", "metric", "value", "limit", "passed", "reason"), rows)
-
-
-def hold_gates(project: Project, reference: str) -> str:
-    """Hold the gates of a version, show them, and return what was decided in one line.
-
-    Where the definition leaves promotions to a person, a version becomes champion only where there is none yet.
-    """
-    from playbill.definitions.zoo import open_zoo
-    from playbill.versions.promotion import approved
-    from playbill.versions.promotion.gates import judge
-    from playbill.versions.tracking import Tracking
-
-    workspace, model = project.workspace, reference.partition(":")[0]
-    spec, champion = open_zoo(workspace.project.model_zoo).model(model).model, approved(workspace, model)
-    if champion is None or spec.promote == "auto" or f"{model}:{champion.version}" == reference:
-        decided = project.promote(reference)
-        show_gates(decided.gates)
-        return f"{reference} {decided.verdict}: {decided.reason}"
-    tracking = Tracking(workspace)
-    standing = tracking.version(model, champion.version)
-    gates = judge(spec.gates, tracking.evaluations(tracking.resolve(reference)), tracking.evaluations(standing))
-    show_gates(gates)
-    failed = [f"{gate.gate}: {gate.reason}" for gate in gates if not gate.passed]
-    return f"{reference}: {'; '.join(failed) or 'its gates hold'}; playbill promote {reference} makes it champion"
 
 
 def run(flow: type[ProjectFlow]) -> None:
