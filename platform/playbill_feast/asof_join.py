@@ -311,6 +311,9 @@ def _values(view: ViewValues, known: pl.DataFrame, moments: pl.Series) -> pl.Dat
     if view.ttl and first is not None:
         frame = frame.filter(at >= pl.lit(first, dtype=MOMENT) - view.ttl)
     created_at = in_utc(view.created, schema[view.created]).alias(_CREATED) if view.created else None
+    # Rows of a few neighbouring keys, such as a range of members, then read little of a long file.
+    for key, (low, high) in _key_ranges(view, known).items():
+        frame = frame.filter(pl.col(key).is_between(low, high))
     keys = [pl.col(key).alias(_key(index)) for index, key in enumerate(view.keys.values())]
     features = [pl.col(source).alias(name) for name, source in view.features.items()]
     frame = frame.select(*keys, at.alias(_VALUE_AT), *([created_at] if created_at is not None else []), *features)
@@ -318,6 +321,17 @@ def _values(view: ViewValues, known: pl.DataFrame, moments: pl.Series) -> pl.Dat
         return frame.with_columns(pl.lit(0, dtype=pl.UInt32).alias(_CODE)).collect()
     on = [_key(index) for index in range(len(keys))]
     return frame.join(known.lazy(), on=on, how="inner", maintain_order="left").drop(on).collect()
+
+
+def _key_ranges(view: ViewValues, known: pl.DataFrame) -> dict[str, tuple[pl.Expr, pl.Expr]]:
+    """Return the least and the largest wanted value of each column of keys, of types whose order is beyond doubt."""
+    ranges: dict[str, tuple[pl.Expr, pl.Expr]] = {}
+    for index, key in enumerate(view.keys.values()):
+        values = known.get_column(_key(index))
+        if len(values) and (values.dtype == pl.String or values.dtype.is_integer()):
+            low, high = (pl.lit(end, dtype=values.dtype) for end in (values.min(), values.max()))
+            ranges[key] = (low, high)
+    return ranges
 
 
 def _taken(values: pl.DataFrame, positions: pl.Series) -> pl.DataFrame:
