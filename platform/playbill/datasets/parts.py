@@ -114,7 +114,7 @@ def build_in_parts(
         features: Features of members and titles.
         clock: Labels are those matured by its now, or by the end of the train fold where that is earlier.
         folder: An empty folder, of some 250 bytes an event. The training set reads from it as long as it is used.
-        events: Events that are in memory at a time, unless one member has more.
+        events: About how many are in memory at a time.
 
     Raises:
         ConfigError: A head has a reward, see `learnt_of_everything`; or what `build_training_set` raises.

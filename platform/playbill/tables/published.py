@@ -80,7 +80,8 @@ class Published:
     def member_ranges(self, events: int) -> list[tuple[str, str]]:
         """Return the first and the last member of ranges of about `events` events, in the log's order.
 
-        A range ends with a file by members: it has no more events than that, unless one member has.
+        A range is within a file by members, and each member in one range: it has more events than that by a member's
+        at most.
         """
         found = []
         for number in range(len(self.manifest.bucket_starts)):

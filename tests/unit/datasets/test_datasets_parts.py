@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -38,31 +37,6 @@ SHOWN: dict[str, dict[str, Any]] = {
 }
 
 
-class Ranges:
-    """Tables whose log is read in ranges of members alone."""
-
-    def __init__(self, tables: Any) -> None:
-        self.tables, self.log = tables, tables.interactions()
-
-    def __getattr__(self, name: str) -> Any:
-        assert name != "interactions", "the whole log is not read"
-        return getattr(self.tables, name)
-
-    def member_ranges(self, events: int) -> list[tuple[str, str]]:
-        found: list[list[str]] = []
-        room = 0
-        for member, count in self.log.group_by("member_id", maintain_order=True).len().iter_rows():
-            if not found or count > room:
-                found.append([])
-                room = events
-            found[-1].append(member)
-            room -= count
-        return [(members[0], members[-1]) for members in found]
-
-    def interactions_of(self, members: tuple[str, str], columns: Sequence[str] | None = None) -> pl.DataFrame:
-        return self.log.filter(pl.col("member_id").is_between(*map(pl.lit, members))).select(columns or pl.all())
-
-
 def files(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
 
@@ -73,7 +47,7 @@ def assert_same(folder: Path, tables: Any, resolved: Any, protocol: str, feature
     (folder / "raw").mkdir()
     whole = build_training_set(tables, resolved, split, features, clock)
     whole.save(folder / "whole")
-    parts = build_in_parts(Ranges(tables), resolved, split, features, clock, folder / "raw", FEW)
+    parts = build_in_parts(service.InRanges(tables), resolved, split, features, clock, folder / "raw", FEW)
     parts.save(folder / "parts")
     expected, found = files(folder / "whole"), files(folder / "parts")
     assert found.keys() == expected.keys()
@@ -83,7 +57,7 @@ def assert_same(folder: Path, tables: Any, resolved: Any, protocol: str, feature
 
 @pytest.mark.parametrize("protocol", ["leave_one_out", "global_time"])
 def test_a_log_of_plays_and_ratings(protocol: str, tmp_path, tables, resolved, features, clock) -> None:
-    assert len(Ranges(tables).member_ranges(FEW)) > 5
+    assert len(service.InRanges(tables).member_ranges(FEW)) > 5
     assert_same(tmp_path, tables, resolved, protocol, features, clock)
 
 
@@ -132,7 +106,7 @@ def test_a_head_that_nothing_teaches_is_left_out_or_refused(tmp_path) -> None:
     with pytest.raises(DataError) as whole:
         build_training_set(tables, *given)
     with pytest.raises(DataError) as parts:
-        build_in_parts(Ranges(tables), *given, tmp_path / "raw", FEW)
+        build_in_parts(service.InRanges(tables), *given, tmp_path / "raw", FEW)
     assert str(parts.value) == str(whole.value)
 
 
@@ -142,4 +116,4 @@ def test_a_head_with_a_reward_is_refused(tmp_path) -> None:
     tables = service.Tables(service.log())
     split = make_split("global_time", tables.interactions())
     with pytest.raises(ConfigError, match="head 'play' has a reward, which is learnt from all plays together"):
-        build_in_parts(Ranges(tables), resolved, split, service.NoFeatures(), service.CLOCK, tmp_path, FEW)
+        build_in_parts(service.InRanges(tables), resolved, split, service.NoFeatures(), service.CLOCK, tmp_path, FEW)

@@ -250,3 +250,25 @@ def test_the_workspace_clock_is_the_end_of_the_log_unless_set(filled, workspace)
     fixed = type(workspace)(project, "shop", WorkspaceSettings(clock="2020-01-03T00:00:00Z"))
     assert workspace_clock(fixed) == FixedClock(datetime(2020, 1, 3, tzinfo=UTC))
     assert workspace_clock(type(workspace)(project, "shop", WorkspaceSettings(clock="wall"))) == WallClock()
+
+
+@pytest.mark.parametrize("events_at_a_time", [1, 3, 4, 100])
+@pytest.mark.parametrize("bucket", [2, 4, 1_000])
+def test_ranges_of_members_together_are_the_log(workspace, titles, events, load, monkeypatch, events_at_a_time, bucket):
+    monkeypatch.setattr(event_log, "SLICE_ROWS", bucket)
+    tables = Tables(workspace)
+    load(tables, titles, events)
+    late = events.tail(2).with_columns(
+        event_id="late-" + pl.col("event_id"), member_id=pl.Series(["aa", "c"]), seq=pl.lit(7, pl.Int64)
+    )
+    assert tables.append_events(late) == 2
+    ranges = tables.member_ranges(events_at_a_time)
+    parts = [tables.interactions_of(members) for members in ranges]
+    assert_frame_equal(pl.concat(parts), tables.interactions())
+    assert [part["member_id"][0] for part in parts] == [first for first, _ in ranges]
+    assert [part["member_id"][-1] for part in parts] == [last for _, last in ranges]
+    most = max(tables.interactions()["member_id"].value_counts()["count"])
+    assert all(part.height < events_at_a_time + most for part in parts)
+    assert tables.event_count() == 8
+    narrow = tables.interactions_of(ranges[0], ["seq"])
+    assert narrow.columns == ["seq"]

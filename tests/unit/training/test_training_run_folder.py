@@ -7,8 +7,11 @@ from datetime import UTC, datetime, timedelta
 import polars as pl
 import pytest
 
-from playbill.datasets import make_split
+from fixtures import shown_service as service
+from playbill.datasets import build_training_set, make_split
+from playbill.datasets.parts import build_in_parts
 from playbill.errors import DataError
+from playbill.training.build import build_network
 from playbill.training.run_folder import CHECKS, FOUND, SPLIT, Checks, RunFolder, sources_digest
 
 START = datetime(2024, 1, 1, tzinfo=UTC)
@@ -87,3 +90,21 @@ def test_the_digest_of_sources_knows_every_file_and_its_name(tmp_path):
     (tmp_path / "notes.txt").write_text("no code")
     found.add(sources_digest(tmp_path))
     assert len(found) == 3
+
+
+def test_a_training_set_that_was_built_in_parts_reads_what_was_kept_of_it(tmp_path):
+    """Files that it was built in are dropped, those of an attempt before at once."""
+    tables, folder = service.Tables(service.log(members=6)), RunFolder(tmp_path / "shown-1")
+    resolved = service.model({"play": {"label": "play", "loss": "softmax"}})
+    given = (resolved, make_split("global_time", tables.interactions()), service.NoFeatures(), service.CLOCK)
+    whole = build_training_set(tables, *given)
+    assert folder.without_parts(whole) is whole
+    (folder.new_parts() / "left").touch()
+    parts = build_in_parts(service.InRanges(tables), *given, folder.new_parts(), 100)
+    start = build_network(parts.trained(resolved), parts)
+    folder.keep_training_set(parts, start, {})
+    kept = folder.without_parts(parts)
+    assert sorted(path.name for path in folder.path.iterdir()) == ["training_set"]
+    for one, other in zip(kept.epoch(0), whole.epoch(0), strict=True):
+        assert (one.targets.title == other.targets.title).all()
+        assert (one.history.title == other.history.title).all()
