@@ -10,14 +10,12 @@ import pytest
 import torch
 
 from fixtures import context_service as service
-from fixtures import shown_service
+from fixtures import country_gap, shown_service
+from fixtures.country_gap import SETTINGS, log
 from playbill.datasets import TrainingSet, build_training_set, make_split
 from playbill.errors import StateError
 from playbill.models import ContextBatch, HistoryBatch, Network, TargetBatch, TitleInputs
-from playbill.training import fit
-from playbill.training.build import build_network, loop_settings
 from playbill.training.country_adapters import (
-    AdapterSettings,
     FrozenNetwork,
     adapters_of,
     country_examples,
@@ -28,33 +26,15 @@ from playbill.training.country_adapters import (
 )
 from playbill.training.side_by_side import side_by_side
 
-CANVASES = {name: service.CANVASES[name] for name in ("home", "lobby")}
-SETTINGS = AdapterSettings(passes=(1, 4, 12), learning_rate=0.02)
-
-
-def log() -> pl.DataFrame:
-    """A log in which French members play other titles than all the others, under the same circumstances."""
-    events = service.log(members=24)
-    titles = shown_service.TITLES
-    other = pl.col("title_id").replace(dict(zip(titles, titles[::-1], strict=True)))
-    french = (pl.col("country") == "FR") & (pl.col("action") == "play")
-    return events.with_columns(title_id=pl.when(french).then(other).otherwise("title_id"))
-
 
 @pytest.fixture(scope="module")
 def data() -> TrainingSet:
-    resolved = service.model(CANVASES, training={"epochs": 2, "stride": 8, "batch_slots": 90, "seed": 3})
-    return service.training_set(resolved, log())
+    return country_gap.data()
 
 
 @pytest.fixture(scope="module")
 def network(data: TrainingSet) -> Network:
-    """A network that has never heard of France."""
-    resolved = service.model(CANVASES, training={"epochs": 2, "stride": 8, "batch_slots": 90, "seed": 3})
-    home = np.asarray(data.context.country) == 0
-    country = np.where(home, 0, 2).astype(np.int32)
-    plain = replace(data, context=replace(data.context, country=country))
-    return with_low_rank(fit(build_network(resolved, plain), plain, loop_settings(resolved)).network, 3, 1)
+    return country_gap.network(data)
 
 
 def loss_of(network: Network, data: TrainingSet, index: int) -> float:
@@ -115,7 +95,7 @@ def test_countries_are_counted_by_members_and_large_ones_are_drawn_from(data: Tr
 
 
 def test_a_trained_encoder_numbers_nothing_anew(data: TrainingSet) -> None:
-    resolved = service.model(CANVASES, training={"epochs": 2, "stride": 8, "batch_slots": 90, "seed": 3})
+    resolved = country_gap.model()
     later = log().with_columns(country=pl.when(pl.col("country") == "FR").then(pl.lit("AA")).otherwise("country"))
     tables, split = shown_service.Tables(later), make_split("leave_one_out", later)
     given = (tables, resolved, split, service.Features(), shown_service.CLOCK)
