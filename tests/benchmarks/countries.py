@@ -4,7 +4,8 @@
     python tests/benchmarks/countries.py --log ml_1m:FOLDER:40 --log world:1500:28:31 --keep FILE --json
 
 A log is `ml_1m:FOLDER:EVENTS`, MovieLens-1M with the first digit of the postcode as its country and the last EVENTS of
-each member, or `world:MEMBERS:DAYS:SEED`, the simulated service. Arms:
+each member, under `leave_one_out`; or `world:MEMBERS:DAYS:SEED`, the simulated service, under
+`global_time_successive`: there few members play often. Arms:
 
 - `global`: the country is withheld from the network;
 - `context`: the country is a field of the context, as in the shipped models; the two last arms start from it;
@@ -79,12 +80,9 @@ FINE_TUNE_RATE, FINE_TUNE_EPOCHS = 0.2, 2  # of the learning rate, and passes ov
 @click.option("--seed", default=17, show_default=True)
 @click.option("--epochs", default=4, show_default=True)
 @click.option("--width", default=64, show_default=True)
-@click.option(
-    "--part", default=1.0, show_default=True, help="Part of each country's members that per-country arms see."
-)
 @click.option("--keep", type=click.Path(path_type=Path), help="JSON file whose rows of these logs are replaced.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object as the last line.")
-def main(logs, arms, seed, epochs, width, part, keep, as_json):
+def main(logs, arms, seed, epochs, width, keep, as_json):
     torch.set_num_threads(1)
     rows = json.loads(keep.read_text())["rows"] if keep and keep.exists() else []
     for name in logs:
@@ -127,9 +125,9 @@ class Study:
             bring_in(workspace, (source, *rest))
         FeatureDoor(workspace).apply()
         build_features(workspace)
-        tables = Tables(workspace)
+        tables, protocol = Tables(workspace), "leave_one_out" if source == "ml_1m" else "global_time_successive"
         door = SomeColumns(FeatureDoor(workspace), WEEK)
-        frames, split = EvaluationTables.read(tables), make_split("leave_one_out", tables.interactions())
+        frames, split = EvaluationTables.read(tables), make_split(protocol, tables.interactions())
         return cls(without_folder(name), scratch, workspace, tables, frames, door, split, seed, epochs, width)
 
     def resolved(self, **model):
@@ -139,7 +137,7 @@ class Study:
         found["model"]["heads"]["discovery_play"].pop("terms", None)
         for key, value in model.items():
             found["model"][key] = {**(found["model"].get(key) or {}), **value}
-        options = TrainOptions(protocol="leave_one_out", seed=self.seed, epochs=self.epochs)
+        options = TrainOptions(protocol=self.split.protocol, seed=self.seed, epochs=self.epochs)
         return options.applied(ResolvedModel.model_validate(found))
 
     @cached_property
