@@ -20,8 +20,10 @@ def halve(shared: int, item: int) -> int:
 
 def die(shared: int, item: int) -> int:
     import os
+    import signal
 
-    os._exit(1)
+    os.kill(os.getpid(), signal.SIGKILL)
+    return item
 
 
 def test_workers_learn_what_one_process_learns_and_pass_errors_on() -> None:
