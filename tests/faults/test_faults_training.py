@@ -14,7 +14,7 @@ from fixtures.small_project import Playbill, few_canvases
 from playbill.datasets import TrainingSet
 from playbill.evaluation.canvases import model as evaluating
 from playbill.features import FeatureDoor
-from playbill.training import plan
+from playbill.training import placement, plan
 from playbill.training import run as training
 from playbill.versions.tracking import Tracking
 
@@ -46,10 +46,10 @@ def run_id(shell):
     return json.loads((only_run(shell) / "run.json").read_text())["run_id"]
 
 
-def killed(shell, monkeypatch, name):
-    """Train, and die where `name` would be called."""
+def killed(shell, monkeypatch, name, module=training):
+    """Train, and die where `name` of a module would be called."""
     with monkeypatch.context() as patched:
-        patched.setattr(training, name, die)
+        patched.setattr(module, name, die)
         with pytest.raises(Killed):
             shell.type(*TRAIN)
     return run_id(shell)
@@ -119,7 +119,7 @@ def test_a_run_killed_before_it_registered_repeats_neither_checks_nor_epochs_nor
 
 @pytest.mark.parametrize("name", ["training_set/tokens.npy", "training_set/start.safetensors"])
 def test_a_damaged_training_set_of_a_killed_run_is_built_anew(project, monkeypatch, name):
-    first = killed(project, monkeypatch, "fit")
+    first = killed(project, monkeypatch, "fit", placement)
     file = only_run(project) / name
     raw = bytearray(file.read_bytes())
     raw[-1] ^= 1
@@ -129,6 +129,19 @@ def test_a_damaged_training_set_of_a_killed_run_is_built_anew(project, monkeypat
         with pytest.raises(Killed):
             project.type(*TRAIN)
     assert run_id(project) == first
+
+
+def test_the_training_set_of_a_long_log_is_built_in_parts_and_kept_as_any_other(project, monkeypatch):
+    project.edit("playbill.toml", "threads = 1", "threads = 1\nevents_in_memory = 1500")
+
+    def whole(*_arguments, **_more):
+        raise AssertionError("the log has more events than are to be in memory")
+
+    monkeypatch.setattr(training, "build_training_set", whole)
+    first = killed(project, monkeypatch, "fit", placement)
+    assert sorted(path.name for path in only_run(project).iterdir()) == ["checks", "run.json", "training_set"]
+    monkeypatch.setattr(training, "build_in_parts", whole)  # What was kept of it is gone on with.
+    assert killed(project, monkeypatch, "fit", placement) == first
 
 
 @pytest.mark.parametrize("name", ["weights.safetensors", "state.json"])
@@ -148,7 +161,7 @@ def test_a_damaged_checkpoint_is_named_and_the_run_goes_on_from_the_one_before(p
 
 
 def test_a_run_whose_state_cannot_be_read_is_named(project, monkeypatch):
-    killed(project, monkeypatch, "fit")
+    killed(project, monkeypatch, "fit", placement)
     state = only_run(project) / "run.json"
     state.write_text("{")
     message = re.escape(f"remove {only_run(project)} to start afresh")
