@@ -90,6 +90,9 @@ def check_chance(name: str, make: Make, case: EvaluationCase, *, seed: int = 0, 
     return LeakageCheck("chance", name, passed, text)
 
 
+_READ = ("member_id", "country", "device", "language", "query", "source_title_id")
+
+
 def check_features(
     make: MakeFeatures, service: str, case: EvaluationCase, *, seed: int = 0
 ) -> tuple[LeakageCheck, ...]:
@@ -97,7 +100,7 @@ def check_features(
     changed, scored = dict[str, int](), 0
     for cut, requested in cuts(case):
         shuffled = with_another_future(case, unknowable(case, cut, requested), seed)
-        frame = case.frame[requested].select("member_id", "country", "device", "language", event_at="at")
+        frame = case.frame[requested].select(*_READ, canvas=pl.lit(case.canvas), event_at="at")
         before, after = (make(one.tables).member_features(service, frame) for one in (case, shuffled))
         scored += requested.size
         for column in before.columns:

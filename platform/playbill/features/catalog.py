@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from feast import FeatureStore
@@ -17,7 +17,7 @@ from feast.on_demand_feature_view import OnDemandFeatureView
 from feast.types import Array, Float32, Float64
 
 from playbill.errors import DefinitionError, Problem, StateError, UnknownNameError
-from playbill.features.reports import FeatureColumn, FeatureEntity, FeatureKind, ServiceSchema
+from playbill.features.reports import REQUEST_AT, FeatureColumn, FeatureEntity, FeatureKind, ServiceSchema
 
 _NUMERIC = {"FLOAT", "DOUBLE", "INT32", "INT64", "BOOL"}
 _CATEGORICAL = {"STRING"}
@@ -59,11 +59,15 @@ class Catalog:
         """Return the on-demand views to compute for some entities."""
         return [view for name, view in self.on_demand.items() if self.entities[name] in entities]
 
-    @property
-    def by_canvas(self) -> bool:
-        """Whether a view of members is one of members on a canvas, so that rows need a canvas."""
+    def fields_read(self) -> tuple[str, ...]:
+        """Return the fields of a request that member and request columns depend on, beside its member and moment.
+
+        Views of members on a canvas read the canvas, and on-demand views what they declare.
+        """
         views = (self.views[name] for name in self.plain("member", "request") if name in self.views)
-        return any("canvas" in _keys(view) for view in views)
+        keys = {key for view in views for key in _keys(view)}
+        derived = {name for view in self.derived("member", "request") for name in view.get_request_data_schema()}
+        return tuple(sorted((keys | derived) - {"member_id", REQUEST_AT}))
 
     def refs(self, *entities: FeatureEntity) -> list[str]:
         """Return Feast's `view:feature` names of the columns of some entities."""
@@ -168,7 +172,8 @@ def _checked(service: str, projections: list[FeatureViewProjection], reader: _Vi
         raise DefinitionError(f"feature service '{service}'", problems)
     known = {name: entity for name, entity in entities.items() if entity is not None}
     schema = ServiceSchema(service, tuple(columns), _version(columns, reader))
-    return Catalog(schema, reader.views, reader.on_demand, known)
+    catalog = Catalog(schema, reader.views, reader.on_demand, known)
+    return replace(catalog, schema=replace(schema, reads=catalog.fields_read()))
 
 
 _KEYED = "must be keyed by member_id, by member_id and canvas, by title_id, by title_id and country, or by nothing."

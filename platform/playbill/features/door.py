@@ -165,6 +165,7 @@ class FeatureDoor:
     def title_features(self, service: str, frame: pl.DataFrame) -> pl.DataFrame:
         """Look up title features of single titles (title_id), each as of a moment of its own (event_at).
 
+        With `country` in the frame those of the title there follow.
         The values are those of `title_snapshots` at the same moments, without a row for every other title.
 
         Raises:
@@ -256,7 +257,7 @@ class FeatureDoor:
             ServiceError: The online store is missing, empty or broken; the caller should fall back.
             DataError: `at` has no zone or a request field is missing.
         """
-        plain = None if request else self._without_feast(service, lambda reader: reader.served(member_ids, at))
+        plain = self._without_feast(service, lambda reader: reader.served(member_ids, at, request or {}))
         if plain is not None:
             return plain
         feast = self._feast

@@ -16,9 +16,8 @@ from playbill.errors import DataError, Problem
 from playbill.features.axis import CHANGED_AT, CREATED_AT
 from playbill.features.catalog import Catalog
 from playbill.features.feast_door import FeastDoor
-from playbill.features.reports import FeatureEntity, TitleSnapshots
+from playbill.features.reports import REQUEST_AT, FeatureEntity, TitleSnapshots
 from playbill.features.snapshots import (
-    REQUEST_AT,
     ROWS_PER_CALL,
     country_values,
     dense_snapshots,
@@ -35,14 +34,15 @@ from playbill_feast.offline.store import view_values
 def member_features(door: FeastDoor, service: str, frame: pl.DataFrame) -> pl.DataFrame:
     """Return `frame` with the service's member and request columns, as of each row's `event_at`."""
     catalog = door.catalog(service)
-    _check_rows(frame, {"member_id"} | request_fields(catalog))
+    _check_rows(frame, {"member_id", *catalog.schema.reads})
     return _retrieved(door, catalog, frame, "member", "request")
 
 
 def title_features(door: FeastDoor, service: str, frame: pl.DataFrame) -> pl.DataFrame:
-    """Return `frame` with the service's title columns, as of each row's `event_at`."""
+    """Return `frame` with the service's title columns, as of each row's `event_at`; with `country`, those there too."""
     _check_rows(frame, {"title_id"})
-    return _retrieved(door, door.catalog(service), frame, "title")
+    local: tuple[FeatureEntity, ...] = ("title_country",) if "country" in frame.columns else ()
+    return _retrieved(door, door.catalog(service), frame, "title", *local)
 
 
 def _retrieved(door: FeastDoor, catalog: Catalog, frame: pl.DataFrame, *entities: FeatureEntity) -> pl.DataFrame:
@@ -62,17 +62,12 @@ def _retrieved(door: FeastDoor, catalog: Catalog, frame: pl.DataFrame, *entities
 
 
 def _check_rows(frame: pl.DataFrame, fields: set[str]) -> None:
-    needed = {"event_at"} | fields - {REQUEST_AT}
+    needed = {"event_at"} | fields
     problems = [Problem(name, "column is missing.") for name in sorted(needed - set(frame.columns))]
     if "event_at" in frame.columns and frame.get_column("event_at").null_count():
         problems.append(Problem("event_at", "has nulls."))
     if problems:
         raise DataError("rows to look features up for", problems)
-
-
-def request_fields(catalog: Catalog) -> set[str]:
-    """Return the names of the request fields that the member and request columns are computed from."""
-    return {name for view in catalog.derived("member", "request") for name in view.get_request_data_schema()}
 
 
 def title_snapshots(
@@ -138,7 +133,7 @@ def of_states(door: FeastDoor, service: str, rows: pl.DataFrame, states_at: pl.D
         if name in catalog.views:
             names = [field.name for field in fields]
             values = view_values(door.config, catalog.views[name], names, full_names=True)
-            requested = rows.select("member_id", states_at.get_column(name).alias(EVENT_AT))
+            requested = rows.with_columns(states_at.get_column(name).alias(EVENT_AT))
             joined = joined.hstack(as_of_join(requested, EVENT_AT, values))
     columns = catalog.schema.of("member", "request")
     return shaped(with_derived(plain_arrow(joined), catalog, "member", "request"), columns)

@@ -20,10 +20,10 @@ import pyarrow as pa
 from playbill.errors import ConfigError, DataError, Problem, StateError
 from playbill.features.catalog import Catalog
 from playbill.features.feast_door import FeastDoor
-from playbill.features.historical import member_features, request_fields
+from playbill.features.historical import member_features
 from playbill.features.own_views import own_event_views
-from playbill.features.reports import FeaturePushReport, OnlineFeatures
-from playbill.features.snapshots import REQUEST_AT, alive, empty, is_after, requested_rows, shaped, with_derived
+from playbill.features.reports import REQUEST_AT, FeaturePushReport, OnlineFeatures
+from playbill.features.snapshots import alive, empty, is_after, requested_rows, shaped, with_derived
 from playbill.features.views import EVENT_COLUMNS, MEMBER_VIEWS, encode_member
 from playbill.tables import Tables
 from playbill_feast.frames import plain_arrow
@@ -43,7 +43,7 @@ def online_features(
     requested = requested_rows(member_ids, at, request)
     values, values_at = _read(door, catalog, requested, at.astimezone(UTC))
     frame = pl.DataFrame(pl.from_arrow(requested))
-    future = is_after(values_at, at)
+    future = is_after(values_at, at, frame.height)
     rows = frame.hstack(_request_columns(catalog, requested, values))
     if future.any():
         rows = _replayed(door, service, frame, rows, future)
@@ -51,9 +51,8 @@ def online_features(
 
 
 def _check_request(catalog: Catalog, at: datetime, request: Mapping[str, Any]) -> None:
-    problems = [
-        Problem(name, "request field is missing.") for name in sorted(request_fields(catalog) - {REQUEST_AT, *request})
-    ]
+    missing = sorted(set(catalog.schema.reads) - set(request))
+    problems = [Problem(name, "request field is missing.") for name in missing]
     if at.tzinfo is None:
         problems.append(Problem("at", f"{at.isoformat()} has no time zone."))
     if problems:
@@ -63,7 +62,7 @@ def _check_request(catalog: Catalog, at: datetime, request: Mapping[str, Any]) -
 def _request_columns(catalog: Catalog, requested: pa.Table, values: pa.Table) -> pl.DataFrame:
     """Return the member and request columns; on-demand views read the request's fields beside full-named values."""
     columns = catalog.schema.of("member", "request")
-    if not requested.num_rows:
+    if not requested.num_rows or not columns:
         return empty(columns)
     names = [REQUEST_AT if name == "event_at" else name for name in requested.column_names]
     inputs = pa.table([*requested.columns, *values.columns], names=[*names, *values.column_names])
@@ -99,7 +98,8 @@ def push_members(door: FeastDoor, member_ids: Sequence[str], at: datetime) -> Fe
         raise ConfigError(f"push needs a moment with a time zone, got {at.isoformat()}")
     tables, moment = Tables(door.workspace).require(), at.astimezone(UTC)
     own = own_event_views(door.workspace.project.feature_repo)
-    encoders = {**MEMBER_VIEWS, **{name: view.encode for name, view in own.items() if view.keys == ("member_id",)}}
+    of_members = {name: view for name, view in own.items() if "member_id" in view.keys}
+    encoders = {**MEMBER_VIEWS, **{name: view.encode for name, view in of_members.items()}}
     columns = dict.fromkeys([*EVENT_COLUMNS, *(name for view in own.values() for name in view.log_columns)])
     events = tables.interactions(members=member_ids, until=moment, include_journal=True, columns=list(columns))
     with door.registry_errors():
@@ -110,7 +110,8 @@ def push_members(door: FeastDoor, member_ids: Sequence[str], at: datetime) -> Fe
             f"workspace '{door.workspace.name}' has no member views registered. "
             f"Run `playbill -w {door.workspace.name} apply` first."
         )
-    states = encode_member(events, tables.titles(), moment, encoders=known)
+    keys = {name: view.keys for name, view in of_members.items()}
+    states = encode_member(events, tables.titles(), moment, encoders=known, keys=keys)
     written = {}
     for name, rows in states.items():
         with door.online_errors():

@@ -274,15 +274,15 @@ def _view(
         timestamp_field=CHANGED_AT,
         created_timestamp_column=CREATED_AT,
     )
-    pushed = recipe.keys == ("member_id",)
+    of_member = "member_id" in recipe.keys
     view = FeatureView(
         name=recipe.name,
         entities=_entities(entity),
         ttl=ttl,
         schema=schema,
-        source=PushSource(name=f"{recipe.name}_push", batch_source=files) if pushed else files,
+        source=PushSource(name=f"{recipe.name}_push", batch_source=files) if of_member else files,
         # Views of a title in a country are not kept online, as the shipped ones are not.
-        online=len(recipe.keys) == 1,
+        online=of_member or len(recipe.keys) == 1,
         description=description,
         tags=dict(tags or {}),
     )

@@ -77,8 +77,8 @@ def _member_columns(door: FeastDoor, service: str) -> Sequence[FeatureColumn]:
 def _compare(door: FeastDoor, service: str, requests: pl.DataFrame) -> _ComparedView:
     catalog, columns = door.catalog(service), _member_columns(door, service)
     views = [name for name in catalog.plain("member", "request") if name in catalog.views]
-    facts = read_facts(requests, columns, views)
-    requested = facts.rows.select("member_id", "event_at")
+    facts = read_facts(requests, columns, views, catalog.schema.reads)
+    requested = facts.rows.drop("request_id")
     regenerated = member_features(door, service, requested).select(column.name for column in columns)
     differs = pl.DataFrame(
         [(facts.served[c.name].ne_missing(regenerated[c.name]) & facts.present[c.name]).alias(c.name) for c in columns]
@@ -100,7 +100,7 @@ def _causes(
     """Return a row per chosen request and a column per feature: why it differs, null where it does not."""
     if not chosen.any():
         return pl.DataFrame(schema=dict.fromkeys(differs.columns, pl.String()))
-    rows = facts.rows.filter(chosen).select("member_id", "event_at")
+    rows = facts.rows.filter(chosen).drop("request_id")
     served, values_at = facts.served.filter(chosen), facts.values_at.filter(chosen)
     then = known_then(door, service, rows)
     state = of_states(door, service, rows, values_at)
@@ -155,7 +155,7 @@ class LoggedFacts:
     """Facts of N requests. Rows of all four frames correspond."""
 
     rows: pl.DataFrame
-    """request_id, member_id, event_at."""
+    """request_id, member_id, event_at, and the fields of the request that features were read by."""
     served: pl.DataFrame
     """A column per feature, float32 and strings, null where missing."""
     present: pl.DataFrame
@@ -175,7 +175,9 @@ def services(requests: pl.DataFrame) -> pl.Series:
     return _decoded(requests, pl.Struct({"service": pl.String})).struct.field("service")
 
 
-def read_facts(requests: pl.DataFrame, columns: Sequence[FeatureColumn], views: Sequence[str]) -> LoggedFacts:
+def read_facts(
+    requests: pl.DataFrame, columns: Sequence[FeatureColumn], views: Sequence[str], reads: Sequence[str] = ()
+) -> LoggedFacts:
     """Take the facts of requests, all of one feature service, apart: values of columns and times of views.
 
     Raises:
@@ -184,11 +186,14 @@ def read_facts(requests: pl.DataFrame, columns: Sequence[FeatureColumn], views: 
     # Numbers are read as text: a feature may have been a string then, and a number now.
     features = pl.Struct({column.name: pl.String for column in columns})
     times = pl.Struct({view: pl.String for view in views})
-    facts = _decoded(requests, pl.Struct({"features": features, "values_at": times}))
+    request = pl.Struct(dict.fromkeys(reads, pl.String))
+    facts = _decoded(requests, pl.Struct({"features": features, "values_at": times, "request": request}))
     served, values_at = facts.struct.field("features"), facts.struct.field("values_at")
     text = pl.col("facts")
     return LoggedFacts(
-        rows=requests.select("request_id", "member_id", pl.col("at").alias("event_at")),
+        rows=requests.select("request_id", "member_id", pl.col("at").alias("event_at")).hstack(
+            _fields(facts.struct.field("request")).get_columns() if reads else []
+        ),
         served=_fields(served).select(_typed(column) for column in columns),
         present=requests.select(text.str.contains(f'"{c.name}":', literal=True).alias(c.name) for c in columns),
         values_at=_fields(values_at).select(

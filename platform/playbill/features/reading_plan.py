@@ -16,6 +16,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -23,8 +24,8 @@ import polars as pl
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from playbill.config import Workspace
-from playbill.features.reports import FeatureColumn, OnlineFeatures, TitleSnapshots
-from playbill.features.snapshots import REQUEST_AT, dense_snapshots, is_after, shaped
+from playbill.features.reports import REQUEST_AT, FeatureColumn, OnlineFeatures, TitleSnapshots
+from playbill.features.snapshots import dense_snapshots, is_after, shaped
 from playbill.files import write_text
 from playbill_feast.asof_join import ViewValues
 from playbill_feast.offline.parquet_files import parts_of, scan_parts
@@ -147,18 +148,21 @@ class PlainReader:
         assert path is not None  # what makes a note looked
         self._rows = PackedDatabase(SqliteBackend(path), f"online store {path}")
 
-    def served(self, member_ids: Sequence[str | None], at: datetime) -> OnlineFeatures | None:
+    def served(
+        self, member_ids: Sequence[str | None], at: datetime, request: Mapping[str, Any] | None = None
+    ) -> OnlineFeatures | None:
         """Return what `FeatureDoor.served` does; None where the store has values from after the moment.
 
-        Those members are read from files, by Feast.
+        Those members are read from files, by Feast. No view that is read here depends on the `request`.
 
         Raises:
             ServiceError, StateError, IntegrityError: The store does not answer.
         """
         moment = pl.Series("event_at", [at.astimezone(UTC)] * len(member_ids), pl.Datetime("us", "UTC"))
-        rows = pl.DataFrame([pl.Series("member_id", member_ids, pl.String), moment])
+        given = {name: pl.lit(value) for name, value in (request or {}).items()}
+        rows = pl.DataFrame([pl.Series("member_id", member_ids, pl.String), moment]).with_columns(**given)
         values, values_at = self._read(member_ids, at.astimezone(UTC))
-        if is_after(values_at, at).any():
+        if is_after(values_at, at, len(member_ids)).any():
             return None
         columns, inputs = self._note.of("member", "request"), rows.rename({"event_at": REQUEST_AT}).hstack(values)
         found = shaped(with_known(inputs, self._note.derived_members), columns)

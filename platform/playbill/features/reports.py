@@ -19,6 +19,9 @@ OF_TITLES: tuple[FeatureEntity, ...] = ("title", "title_country")
 """Entities whose values a title has, the second in each country its own."""
 FeatureKind = Literal["numeric", "categorical"]
 
+REQUEST_AT = "request_at"
+"""The moment of the request, for on-demand views. Further request fields are taken from columns of that name."""
+
 
 @dataclass(frozen=True, slots=True)
 class FeatureColumn:
@@ -54,6 +57,8 @@ class ServiceSchema:
     columns: tuple[FeatureColumn, ...]
     version: str
     """Hash of the definitions behind the columns: names, types, ttl, keys, code of on-demand views."""
+    reads: tuple[str, ...] = ()
+    """Fields of a request, beside its member and moment, that member and request columns depend on."""
 
     def of(self, *entities: FeatureEntity) -> tuple[FeatureColumn, ...]:
         """Return the columns of some entities, in order."""

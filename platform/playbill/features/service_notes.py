@@ -43,7 +43,7 @@ def _note(door: FeastDoor, catalog: Catalog) -> ServiceNote | None:
     members, titles = (_stored(door, catalog, *entities) for entities in (("member", "request"), ("title",)))
     if members is None or titles is None or not set(codes.values()) <= KNOWN.keys():
         return None
-    if catalog.schema.of("title_country") or catalog.by_canvas:
+    if catalog.schema.of("title_country") or catalog.schema.reads:
         return None
     if not all(
         view.materialization_intervals for view in catalog.views.values() if view.name in {m.view for m in members}

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from playbill.errors import DataError, Problem
-from playbill.features.reports import FeatureColumn, FeatureEntity, TitleSnapshots
+from playbill.features.reports import REQUEST_AT, FeatureColumn, FeatureEntity, TitleSnapshots
 from playbill_feast.asof_join import AsOfRows, ViewValues, as_of_join, latest_values
 from playbill_feast.frames import EVENT_AT, in_utc
 from playbill_feast.online.columns import EVENT_TIME
@@ -24,8 +24,6 @@ if TYPE_CHECKING:
 
     from playbill.features.catalog import Catalog
 
-REQUEST_AT = "request_at"
-"""The moment of the request, for on-demand views. Further request fields are taken from columns of that name."""
 _MOMENT = pa.timestamp("us", tz="UTC")
 
 
@@ -75,8 +73,10 @@ def requested_rows(member_ids: Sequence[str | None], at: datetime, request: Mapp
     return pa.table({**columns, **{name: pa.array([value] * count) for name, value in request.items()}})
 
 
-def is_after(values_at: pl.DataFrame, at: datetime) -> pl.Series:
-    """Mark the rows that have a value from after a moment."""
+def is_after(values_at: pl.DataFrame, at: datetime, count: int) -> pl.Series:
+    """Mark the `count` rows that have a value from after a moment; none where there are no views."""
+    if not values_at.width:
+        return pl.repeat(False, count, dtype=pl.Boolean, eager=True)
     latest = values_at.max_horizontal()
     return (latest > at).fill_null(False)
 

@@ -182,6 +182,7 @@ def encode_member(
     at: datetime,
     views: Iterable[str] | None = None,
     encoders: Mapping[str, MemberEncoder] = MEMBER_VIEWS,
+    keys: Mapping[str, tuple[str, ...]] | None = None,
 ) -> dict[str, pl.DataFrame]:
     """Return the state of members that holds at a moment, strictly before it.
 
@@ -191,9 +192,10 @@ def encode_member(
         at: The moment, with a zone.
         views: Names of encoders (default: all).
         encoders: View -> its encoder: the shipped ones, or those of views of one's own too.
+        keys: View -> its keys, of views of members on a canvas, say; the others are keyed by the member alone.
 
     Returns:
-        View -> at most one row per member, as the view's file has it; none for a member without events.
+        View -> at most one row per member, or per key of it, as the view's file has it; none without events.
 
     Raises:
         UnknownNameError: There is no such view.
@@ -208,4 +210,5 @@ def encode_member(
     moment = at.astimezone(UTC)
     past = events.filter(pl.col("event_at") < utc_literal(moment))
     states = {name: encoders[name](past, titles, Span(until=moment)) for name in names}
-    return {name: rows.unique("member_id", keep="last", maintain_order=True) for name, rows in states.items()}
+    by = {name: (keys or {}).get(name, ("member_id",)) for name in states}
+    return {name: rows.unique(by[name], keep="last", maintain_order=True) for name, rows in states.items()}

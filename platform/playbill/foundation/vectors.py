@@ -251,7 +251,11 @@ class _Publication:
     def _features(self, moments: pl.DataFrame, names: Sequence[str]) -> list[dict[str, object]]:
         if not names:
             return [{}] * moments.height
-        frame = moments.select("member_id", pl.col("event_timestamp").alias("event_at"))
+        known = {"canvas": self.bundle.resolved.main_canvas}
+        fields = self.bundle.encoder.state.request_fields
+        frame = moments.select("member_id", pl.col("event_timestamp").alias("event_at")).with_columns(
+            pl.lit(known.get(name), dtype=pl.String).alias(name) for name in fields
+        )
         found = self.door.member_features(self.bundle.resolved.model.features, frame)
         return found.select(name for name in names if name in found.columns).to_dicts()
 

@@ -180,6 +180,7 @@ class ActiveModel:
         version: Registered version.
         digest: Of its bundle.
         facts_version: Which definition of features it was trained with.
+        request_fields: What of a request its features are read by, beside member and moment.
         day: The day of the workspace's clock that titles' ages are told at.
         gap: Why `scorer` had to be made without title features; None when it has them.
     """
@@ -192,6 +193,7 @@ class ActiveModel:
     version: int | None = None
     digest: str | None = None
     facts_version: str | None = None
+    request_fields: tuple[str, ...] = ()
     day: date | None = None
     gap: str | None = None
 

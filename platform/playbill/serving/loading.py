@@ -198,6 +198,7 @@ class Loader:
             version=version,
             digest=bundle.digest,
             facts_version=bundle.encoder.state.service_version,
+            request_fields=bundle.encoder.state.request_fields,
             day=key.day,
             gap=gap,
         )

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import Any, Protocol
 
@@ -12,7 +13,7 @@ import polars as pl
 from playbill.errors import PlaybillError, ServiceError
 from playbill.features import OnlineFeatures
 from playbill.schema import UNKNOWN_COUNTRY
-from playbill.serving.active_model import ActiveModel, Members
+from playbill.serving.active_model import ActiveModel, CatalogSnapshot, Members
 from playbill.serving.ranking_context import MemberState, ServedFeatures
 from playbill.tables import Tables, empty_frame
 from playbill.tables.frames import utc_literal
@@ -28,8 +29,17 @@ _NOT_STORED = (
 class OnlineFeatureSource(Protocol):
     """Where a member's features come from; `features.FeatureDoor` is one."""
 
-    def served(self, service: str, member_ids: Sequence[str | None], at: datetime) -> OnlineFeatures:
-        """Return one row per member with `view__feature` columns, as of `at`, and the times of the values."""
+    def served(
+        self,
+        service: str,
+        member_ids: Sequence[str | None],
+        at: datetime,
+        request: Mapping[str, Any] | None = None,
+    ) -> OnlineFeatures:
+        """Return one row per member with `view__feature` columns, as of `at`, and the times of the values.
+
+        `request` has the further fields that the service reads.
+        """
         ...
 
 
@@ -44,7 +54,15 @@ class FactReader:
     def __init__(self, tables: Tables, features: OnlineFeatureSource) -> None:
         self._tables, self._features = tables, features
 
-    def read(self, active: ActiveModel, member_id: str | None, at: datetime, *, past: bool = False) -> MemberState:
+    def read(
+        self,
+        active: ActiveModel,
+        member_id: str | None,
+        at: datetime,
+        *,
+        past: bool = False,
+        request: Mapping[str, str | None] | None = None,
+    ) -> MemberState:
         """Read what was known strictly before `at`.
 
         Args:
@@ -53,6 +71,7 @@ class FactReader:
             at: The request's moment.
             past: Whether `at` was asked for, so that the profile of that time counts. Features of a moment
                 before the materialised one are computed from the feature files, which takes seconds.
+            request: What it says itself, of which features may be read: canvas, country, device, language and so on.
         """
         notes: list[str] = []
         history = self._history(member_id, at, notes)
@@ -61,10 +80,12 @@ class FactReader:
             notes.append("no member was given: answered without a history")
         elif profile is None:
             notes.append(_unknown_member(member_id, history))
-        features = self._online(active, member_id, at, notes)
+        known = profile or {}
+        fields = _fields(active, request or {}, known) if active.request_fields else {}
+        features = self._online(active, member_id, at, fields, notes)
         if profile is not None and features.of_nothing:
             notes.append(_NOT_STORED)
-        profile = profile or {}
+        profile = known
         return MemberState(
             history=history,
             features=features,
@@ -102,12 +123,20 @@ class FactReader:
             return None
         return (newest if at is None else Members(self._tables.members(as_of=at))).profile(member_id)
 
-    def _online(self, active: ActiveModel, member_id: str | None, at: datetime, notes: list[str]) -> ServedFeatures:
+    def _online(
+        self,
+        active: ActiveModel,
+        member_id: str | None,
+        at: datetime,
+        fields: Mapping[str, str | None],
+        notes: list[str],
+    ) -> ServedFeatures:
         if active.scorer is None:
             return ServedFeatures()
         service = active.resolved.model.features
         try:
-            return of_one(service, self._features.served(service, [member_id], at))
+            given = {"request": fields} if fields else {}
+            return replace(of_one(service, self._features.served(service, [member_id], at, **given)), request=fields)
         except PlaybillError as error:
             logger.warning("the feature store does not answer: %s", error)
             reason = str(error).splitlines()[0]
@@ -117,6 +146,24 @@ class FactReader:
             reason = type(error).__name__
         notes.append(f"the feature store does not answer, so features are imputed as missing: {reason}")
         return ServedFeatures()
+
+
+def country_of(snapshot: CatalogSnapshot, requested: str | None, known: str) -> tuple[str, list[str]]:
+    """Return the country to answer for: the requested one, else the member's; one never seen is unknown."""
+    if requested is None:
+        return known, []
+    if requested != UNKNOWN_COUNTRY and requested not in snapshot.countries:
+        return UNKNOWN_COUNTRY, [f"country '{requested}' was never seen: it counts as unknown ({UNKNOWN_COUNTRY})"]
+    return requested, []
+
+
+def _fields(
+    active: ActiveModel, request: Mapping[str, str | None], profile: Mapping[str, Any]
+) -> dict[str, str | None]:
+    """Return the request's fields that features read, those that it does not say itself as its member's."""
+    country, _ = country_of(active.snapshot, request.get("country"), profile.get("country") or UNKNOWN_COUNTRY)
+    every = {**request, "country": country, "language": request.get("language") or profile.get("language")}
+    return {name: every.get(name) for name in active.request_fields}
 
 
 def of_one(service: str, found: OnlineFeatures) -> ServedFeatures:

@@ -138,7 +138,10 @@ class Recommender:
 
     def _understand(self, parsed: ParsedContext) -> tuple[MemberState, RankingQuery]:
         request = parsed.request
-        member = self._facts.read(parsed.active, request.member_id, parsed.at, past=request.at is not None)
+        own = {name: getattr(request, name) for name in ("country", "device", "language", "source_title_id")}
+        fields = {**own, "canvas": parsed.canvas.requested_as, "query": parsed.query}
+        past = request.at is not None
+        member = self._facts.read(parsed.active, request.member_id, parsed.at, past=past, request=fields)
         return member, plan(parsed, member)
 
     def _rank(self, parsed: ParsedContext, query: RankingQuery) -> RankingResult:

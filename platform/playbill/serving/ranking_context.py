@@ -71,11 +71,13 @@ class ServedFeatures:
         service: The feature service; None when it did not answer.
         values_at: View -> time of its value, None where it had none. None as a whole when the values were read from
             the feature files, as for a moment before the materialised one.
+        request: Fields of the request that they were read by, beside member and moment.
     """
 
     values: Mapping[str, Any] = field(default_factory=dict)
     service: str | None = None
     values_at: Mapping[str, datetime | None] | None = None
+    request: Mapping[str, str | None] = field(default_factory=dict)
 
     @property
     def of_nothing(self) -> bool:

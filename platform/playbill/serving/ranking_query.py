@@ -10,6 +10,7 @@ from playbill.ranking.candidates import ABSENT, Viewer, past_of
 from playbill.ranking.row_plans import RowPlan, Setting, Taste, plan_rows, taste_of
 from playbill.schema import UNKNOWN_COUNTRY
 from playbill.serving.active_model import CatalogSnapshot
+from playbill.serving.member_state import country_of
 from playbill.serving.ranking_context import MemberState, ParsedContext, RankingQuery
 
 
@@ -17,7 +18,7 @@ def plan(parsed: ParsedContext, member: MemberState) -> RankingQuery:
     """Put a request together with what was read of its member."""
     snapshot, request, at = parsed.active.snapshot, parsed.request, parsed.at
     catalogue = snapshot.catalogue
-    country, of_country = _country(snapshot, request.country, member.country)
+    country, of_country = country_of(snapshot, request.country, member.country)
     shown_in, of_availability = _availability_country(snapshot, country, at)
     taste = taste_of(member.history, catalogue)
     model_request = Request(
@@ -45,15 +46,6 @@ def plan(parsed: ParsedContext, member: MemberState) -> RankingQuery:
     plans, of_rows = _row_plans(parsed, viewer, taste, model_request.language)
     notes = (*of_country, *of_availability, *of_rows)
     return RankingQuery(parsed.canvas, model_request, viewer, plans, request.k, notes)
-
-
-def _country(snapshot: CatalogSnapshot, requested: str | None, known: str) -> tuple[str, list[str]]:
-    """Return the country to answer for: the requested one, else the member's; one never seen is unknown."""
-    if requested is None:
-        return known, []
-    if requested != UNKNOWN_COUNTRY and requested not in snapshot.countries:
-        return UNKNOWN_COUNTRY, [f"country '{requested}' was never seen: it counts as unknown ({UNKNOWN_COUNTRY})"]
-    return requested, []
 
 
 def _availability_country(snapshot: CatalogSnapshot, country: str, at: datetime) -> tuple[str, list[str]]:

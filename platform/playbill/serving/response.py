@@ -106,6 +106,7 @@ def _request_row(context: RankingContext, response: RecommendResponse) -> dict[s
         "service": features.service,
         "features": dict(features.values),
         "values_at": _times(features.values_at),
+        **({"request": dict(features.request)} if features.request else {}),
         "history_events": history.height,
         "history_last_event_id": history.item(-1, "event_id") if history.height else None,
         "snapshot_id": active.snapshot.snapshot_id,

@@ -22,8 +22,8 @@ from playbill.features.catalog import Catalog
 from playbill.features.feast_door import FeastDoor
 from playbill.features.historical import from_states
 from playbill.features.members import member_profile
-from playbill.features.reports import ServiceSchema, TitleSnapshots
-from playbill.features.snapshots import REQUEST_AT, empty
+from playbill.features.reports import REQUEST_AT, ServiceSchema, TitleSnapshots
+from playbill.features.snapshots import empty
 from playbill.features.titles import title_profile
 from playbill.features.views import EVENT_VIEWS
 

@@ -137,6 +137,12 @@ def test_features_of_a_title_in_a_country_come_behind_those_of_the_title(world: 
     assert door.title_snapshots("everycanvas_v4", [at], ["t0"]).columns == plain_columns
 
 
+def test_a_service_of_titles_alone_has_nothing_to_serve_of_a_member(world: Workspace) -> None:
+    served = FeatureDoor(world).served("title_country_v1", ["m1", None], START + 9 * DAY)
+    assert served.rows.columns == ["member_id", "event_at"]
+    assert (served.rows.height, served.values_at.width, served.from_store.to_list()) == (2, 0, [True, True])
+
+
 def test_only_numbers_of_a_title_in_a_country_enter_a_model(world: Workspace, tmp_path) -> None:
     from feast import FeatureService, FeatureView, Field, FileSource
     from feast.types import String

@@ -158,6 +158,7 @@ class FakeFeatures:
         return column(
             service=service,
             version="v1",
+            reads=(),
             columns=(
                 column(name="activity__plays", entity="member", kind="numeric", item=None),
                 column(name="profile__gender", entity="member", kind="categorical", item=None),

@@ -242,6 +242,28 @@ def test_a_request_is_logged_with_its_facts_and_everything_shown(stocked: Worksp
     assert len({s["candidate_set_id"] for s in slates if s["row_id"] == "picks"}) == 1
 
 
+def test_features_are_read_by_what_the_request_says_and_else_by_its_member(stocked: Workspace) -> None:
+    """A country never seen counts as unknown there too, and the log says what was read by, for parity."""
+    log, features = world.FakeLog(), world.FakeFeatures()
+    fields = ("canvas", "country", "device", "language")
+    served = world.serve_with(stocked, world.FakeScorer(), request_fields=fields)
+    recommender = world.make_recommender(stocked, served, features, log)
+    recommender.recommend(RecommendRequest(canvas="home", member_id="7", device="tv"))
+    recommender.recommend(RecommendRequest(canvas="home", member_id="7", country="XX", language="fr"))
+    expected = [("home", "DE", "tv", "de"), ("home", "ZZ", None, "fr")]
+    assert [tuple((given or {}).values()) for given in features.fields] == expected
+    logged = [json.loads(request["facts"])["request"] for request, _ in log.rows]
+    assert [tuple(given[name] for name in fields) for given in logged] == expected
+
+
+def test_a_model_whose_features_read_nothing_of_a_request_is_told_nothing(stocked: Workspace) -> None:
+    log, features = world.FakeLog(), world.FakeFeatures()
+    recommender = world.make_recommender(stocked, world.serve_with(stocked, world.FakeScorer()), features, log)
+    recommender.recommend(RecommendRequest(canvas="home", member_id="7", device="tv"))
+    assert features.fields == [None]
+    assert "request" not in json.loads(log.rows[0][0]["facts"])
+
+
 def test_a_list_without_rows_is_logged_as_one_slate(stocked: Workspace) -> None:
     log = world.FakeLog()
     recommender = world.make_recommender(stocked, world.serve_with(stocked, world.FakeScorer()), log=log)

@@ -58,6 +58,7 @@ class EncoderState(BaseModel):
     row_positions: bool = False  # whether places of rows on the page are known
     own_fields: dict[str, str] = Field(default_factory=dict)
     """Context field of an outside package -> the column of `interactions` it is read from."""
+    request_fields: tuple[str, ...] = added_later(())  # fields of a request that its features are read by
     member_columns: tuple[str, ...] = ()  # features among `numeric` and `categorical` that belong to the member
     service: str  # feature service
     service_version: str  # hash of the service's columns at training

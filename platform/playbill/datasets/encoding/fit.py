@@ -74,6 +74,7 @@ def fit_encoder(
         rows=_seen(_carrying(resolved, events, "row"), "row"),
         row_positions="row_position" in events.columns
         and _carrying(resolved, events, "row_position")["row_position"].is_not_null().any(),
+        request_fields=schema.reads,
         own_fields={name: field.column for name, field in own.items()},
         member_columns=tuple(column.name for column in schema.columns if column.entity == "member"),
     )

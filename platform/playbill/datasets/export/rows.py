@@ -43,7 +43,7 @@ from playbill.datasets.export.manifest import ColumnRecord, FoldRecord, Role
 from playbill.datasets.splits import FOLDS, Fold, Split
 from playbill.definitions.specs import ResolvedModel
 from playbill.errors import IntegrityError
-from playbill.schema import INTERACTIONS
+from playbill.schema import INTERACTIONS, UNKNOWN_COUNTRY
 from playbill.tables.frames import utc_literal
 
 if TYPE_CHECKING:
@@ -226,7 +226,8 @@ def with_features(rows: pl.DataFrame, features: FeatureDoor, service: str) -> pl
     """Add member and request features of each row's moment, and its title's at `snapshot_at`."""
     requested = request_rows(rows)
     known = features.member_features(service, requested).drop(requested.columns)
-    titles = rows.select("title_id", pl.col(SNAPSHOT_AT).alias("event_at"))
+    known_country = pl.when(pl.col("country") != UNKNOWN_COUNTRY).then("country")
+    titles = rows.select("title_id", pl.col(SNAPSHOT_AT).alias("event_at"), known_country.alias("country"))
     own = features.title_features(service, titles).drop(titles.columns)
     _assert_rows(rows, known, own)
     return rows.hstack(known).hstack(own.rename(lambda name: f"{TITLE}{name}"))
