@@ -43,8 +43,9 @@ def freshness(
     """Train MODEL up to a moment of the log, and replay the days after it: score a day, then learn from it.
 
     Parts: `cadences` updates never, weekly, daily or as often as is wanted, and draws the metric against the age of the
-    weights; `retrain` puts training anew beside daily updates; `forgetting` looks at the long tail after many updates.
-    Finished versions are kept, so that a killed study goes on.
+    weights; `retrain` puts training anew beside daily updates; `forgetting` looks at the long tail after many updates;
+    `launches` at coming titles against what members then played; `surge` at a title that is suddenly played. Finished
+    versions are kept, so that a killed study goes on.
 
     Example: playbill -w simulated freshness everycanvas --days 14 --cadences never,7d,1d --json
     """

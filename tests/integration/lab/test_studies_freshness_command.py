@@ -96,8 +96,16 @@ def test_what_is_finished_is_not_trained_again(first: dict[str, Any], filled: Pl
     assert {path.name for path in (kept / "plots").iterdir()} == {"freshness_staleness.png", "freshness_cadences.png"}
 
 
-def test_the_long_tail_is_compared_before_and_after_the_updates(filled: Playbill, kept: Path) -> None:
-    result = found(study(filled, kept, "--parts", "forgetting", "--updates", "2", "--replays", "0,0.5"))
+def test_the_long_tail_before_and_after_updates_and_a_title_that_surges(filled: Playbill, kept: Path) -> None:
+    parts = ("--parts", "forgetting,launches,surge", "--updates", "2", "--replays", "0,0.5")
+    result = found(study(filled, kept, *parts, "--cadences", "never,3d"))
+    courses = {one["cadence"]: one for one in result["surge"]}
+    assert courses["never"]["hours"] == [0.0]
+    assert courses["3d"]["hours"] == [0.0, 72.0]
+    assert courses["3d"]["places"][0] == courses["never"]["places"][0]
+    assert courses["3d"]["places"][1] < courses["3d"]["places"][0]  # it rises
+    assert result["launches"] == {}
+    assert "no title that launched" in result["skipped"][0]
     assert [one["replay"] for one in result["forgotten"]] == [0.0, 0.5]
     for one in result["forgotten"]:
         sizes = {group["group"]: group["requests"] for group in one["groups"]}

@@ -17,8 +17,9 @@ from playbill.metrics import Interval
 from playbill.versions.tracking import Tracking
 from playbill.versions.tracking.registry import PREFIX
 from playbill_lab.ab.results import BLACK, BLUE, RED, draw_intervals, numbers_table, record_results, with_interval
-from playbill_lab.studies.freshness.replay import METRIC, GroupComparison
+from playbill_lab.studies.freshness.replay import METRIC, GroupComparison, K
 from playbill_lab.studies.freshness.study import Freshness, Retrained
+from playbill_lab.studies.freshness.surge import SHOWN
 
 COLOURS = {"all": BLUE, "launch_week": RED, "new": BLACK}
 
@@ -41,6 +42,19 @@ def freshness_tables(found: Freshness) -> list[Table]:
     for one in found.forgotten:
         title = f"After {found.options.updates} daily updates with a replay share of {one.replay:g}"
         tables.append(_arms_table(title, one.comparisons))
+    for canvas, launched in found.launches.items():
+        title = f"{canvas} on the eve of launches, against what members played within a week of them"
+        tables.append(_arms_table(title, [launched]))
+    if found.surge:
+        title = "A title of the long tail surges: hours until half of the lists have it, and the last version"
+        table = numbers_table(
+            title, "cadence", ("hours", "share", "median place before", "median place"), no_wrap=False
+        )
+        for course in found.surge:
+            hours = "-" if course.shown_after is None else f"{course.shown_after:.0f}"
+            places = (f"{course.places[place]:.0f}" for place in (0, -1))
+            table.add_row(course.cadence, hours, f"{course.shares[-1]:.0%}", *places)
+        tables.append(table)
     return tables
 
 
@@ -94,6 +108,8 @@ def freshness_json(found: Freshness) -> dict[str, Any]:
             {"replay": one.replay, "groups": [_comparison_json(part) for part in one.comparisons]}
             for one in found.forgotten
         ],
+        "launches": {canvas: _comparison_json(one) for canvas, one in found.launches.items()},
+        "surge": [asdict(one) | {"shown_after_hours": one.shown_after} for one in found.surge],
         "skipped": list(found.skipped),
         "options": asdict(found.options),
     }
@@ -128,6 +144,8 @@ def plot_freshness(found: Freshness, folder: Path, suffix: str = ".png") -> list
         drawn["cadences"] = cadence_figure(found)
     if found.forgotten:
         drawn["forgetting"] = forgetting_figure(found)
+    if found.surge:
+        drawn["surge"] = surge_figure(found)
     folder.mkdir(parents=True, exist_ok=True)
     paths = []
     for name, figure in drawn.items():
@@ -191,6 +209,19 @@ def forgetting_figure(found: Freshness) -> Any:
     axes.axhline(0.0, color=BLACK, linewidth=0.5)
     axes.set_xlabel("share of examples that are older ones")
     axes.set_ylabel(f"{METRIC}: after {found.options.updates} daily updates minus before")
+    axes.legend(fontsize=8)
+    return figure
+
+
+def surge_figure(found: Freshness) -> Any:
+    """Return the share of lists that have a surging title, against the hours since, by cadence."""
+    figure, axes = figure_with_axes(6.0, 3.5)
+    for course in found.surge:
+        end = 24.0 * found.options.days
+        axes.step((*course.hours, end), (*course.shares, course.shares[-1]), where="post", label=course.cadence)
+    axes.axhline(SHOWN, color=BLACK, linewidth=0.5)
+    axes.set_xlabel("hours since the surge began")
+    axes.set_ylabel(f"share of lists of {K} that have the title")
     axes.legend(fontsize=8)
     return figure
 

@@ -3,12 +3,13 @@
 `cadences` replays the log and updates never, weekly, daily or as often as is wanted; the staleness curve lets versions
 of several ages answer the same requests. `retrain` puts a model trained anew beside the one that was updated. With
 `forgetting` the last version of 30 daily updates ranks titles that none of them has seen a play of, for several shares
-of replayed examples.
+of replayed examples. `launches` holds canvases of coming titles, as they were ranked on the eve of launches, against
+what members then played; `surge` lets a title of the long tail be played a lot all at once.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import cached_property
@@ -21,15 +22,19 @@ from playbill.config import Workspace
 from playbill.definitions.specs import ResolvedModel
 from playbill.definitions.specs.base import parse_duration
 from playbill.errors import Problem, ProblemsError, StateError
+from playbill.evaluation.cases.case import CandidateRule
 from playbill.evaluation.cases.event_log import EvaluationTables
 from playbill.evaluation.cases.slices import popularity_bands
 from playbill.features import FeatureDoor
 from playbill.tables import Tables
 from playbill_lab.ab.results import repeated
+from playbill_lab.studies.freshness.launches import CHANCE, GENRES, beside, eve_of_launches
 from playbill_lab.studies.freshness.replay import DAY, GroupComparison, ReplayedDays, compared
+from playbill_lab.studies.freshness.surge import Panel, SurgeCourse, SurgingTables, course, surge_of
 from playbill_lab.studies.freshness.versions import TrainedVersion, VersionTrainer
 
-PARTS = ("cadences", "retrain", "forgetting")
+PARTS = ("cadences", "retrain", "forgetting", "launches", "surge")
+COMING = ("coming_soon", "pre_launch")
 NEVER = "never"
 DENSE = 20  # events between two updates that a cadence needs
 DAILY = "1d"
@@ -141,6 +146,8 @@ class Freshness:
     staleness: tuple[GroupComparison, ...] = ()  # By group; arms are ages in days, the youngest first
     retrained: Retrained | None = None
     forgotten: tuple[Forgotten, ...] = ()
+    launches: Mapping[str, GroupComparison] = field(default_factory=dict)  # Canvas -> chance, popularity, versions
+    surge: tuple[SurgeCourse, ...] = ()
     skipped: tuple[str, ...] = ()
 
     @property
@@ -233,16 +240,22 @@ class FreshnessStudy:
             results["retrained"] = self._retrained()
         if "forgetting" in parts:
             results["forgotten"] = self._forgotten()
+        if "launches" in parts:
+            results["launches"] = self._launches()
+        if "surge" in parts:
+            results["surge"] = self._surge()
         return Freshness(**{**vars(found), **results, "skipped": tuple(self.skipped)})
 
-    def chain(self, cadence: str, until: datetime, replay: float | None = None) -> list[TrainedVersion]:
+    def chain(
+        self, cadence: str, until: datetime, replay: float | None = None, trainer: VersionTrainer | None = None
+    ) -> list[TrainedVersion]:
         """Return the first version and those of a cadence's moments before another one, in order."""
         versions, moment = [self.base], self.start
         if cadence == NEVER:
             return versions
         period = parse_duration(cadence)
         while (moment := moment + period) < until:
-            versions.append(self.trainer.update(versions[-1], moment, replay))
+            versions.append((trainer or self.trainer).update(versions[-1], moment, replay))
         return versions
 
     @property
@@ -322,13 +335,45 @@ class FreshnessStudy:
             for name, share in shares.items()
         )
 
+    def _launches(self) -> dict[str, GroupComparison]:
+        resolved, found = self.trainer.resolved, {}
+        chain = self.chain(DAILY, self.end)
+        for canvas in (name for name in COMING if name in self.base.parent.bundle.resolved.canvases):
+            case = self.days.case
+            rule = CandidateRule.of(resolved.canvas(canvas), self.frames, case.catalogue, case.log)
+            try:
+                eve = eve_of_launches(self.days, canvas, rule, self.end)
+            except StateError as error:
+                self.skipped.append(f"launches on {canvas}: {error}")
+                continue
+
+            def in_force(moment: datetime) -> dict[str, TrainedVersion]:
+                return {NEVER: self.base, DAILY: [one for one in chain if one.cutoff <= moment][-1]}
+
+            answers = eve.answered(in_force, self.start - DAY, self.end)
+            answers = answers.join(beside(eve, self.start), on="place", how="left", maintain_order="left")
+            arms, every = [CHANCE, GENRES, NEVER, DAILY], {"all": np.ones(len(eve.case), np.bool_)}
+            (found[canvas],) = compared(eve, answers, arms, every, self.options.resamples)
+        return found
+
+    def _surge(self) -> tuple[SurgeCourse, ...]:
+        panel = Panel.of(self.days, self.options.seed)
+        surge = surge_of(panel, self.frames, self.options.days, self.options.seed)
+        given = (SurgingTables(self.trainer.tables, surge), self.trainer.resolved, self.features, self.trainer.folder)
+        trainer = VersionTrainer(*given, self.progress)
+        found = []
+        for cadence in sorted((one for one in self.options.cadences if self._dense(one)), key=_period, reverse=True):
+            found.append(course(panel, cadence, self.chain(cadence, self.end, trainer=trainer)))
+        return tuple(found)
+
     def _dense(self, cadence: str) -> bool:
         if cadence == NEVER:
             return True
         inside = pl.col("event_at").is_between(self.start, self.end)
         each = self.frames.interactions.filter(inside).height * (_period(cadence) / (self.end - self.start))
         if each < DENSE:
-            self.skipped.append(f"cadence {cadence}: {each:.0f} events come between two updates, fewer than {DENSE}")
+            text = f"cadence {cadence}: {each:.0f} events come between two updates, fewer than {DENSE}"
+            self.skipped += [] if text in self.skipped else [text]
         return each >= DENSE
 
 

@@ -27,7 +27,6 @@ from playbill.errors import StateError
 from playbill.files import write_text
 from playbill.models import Network, TitleInputs
 from playbill.ranking.scoring.bundle import read_bundle, write_bundle
-from playbill.tables import Tables
 from playbill.training.build import build_network, loop_settings
 from playbill.training.checkpoint import checkpoints
 from playbill.training.contract import LoopSettings
@@ -63,7 +62,7 @@ class TrainedVersion:
 class VersionTrainer:
     """Trains one model on one log up to any moment, anew or from an earlier version."""
 
-    tables: Tables
+    tables: Any  # `playbill.tables.Tables`, or what stands for them
     resolved: ResolvedModel
     features: Any  # `playbill.features.FeatureDoor`
     folder: Path
