@@ -62,9 +62,9 @@ class Surge:
             progress=pl.lit(1.0),
             seq=pl.lit(2**40) + pl.int_range(pl.len()),
         )
-        known: dict[str, Any] = {name: kind for name, kind in like.schema.items() if name in frame.columns}
+        known = [pl.col(name).cast(kind) for name, kind in like.schema.items() if name in frame.columns]
         missing = {name: pl.lit(None, dtype=kind) for name, kind in like.schema.items() if name not in frame.columns}
-        return frame.cast(known).with_columns(**missing).select(like.columns)
+        return frame.with_columns(*known, **missing).select(like.columns)
 
 
 class SurgingTables:
