@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import polars as pl
 import pytest
 
 from fixtures import shown_service as service
 from playbill.datasets import build_training_set, make_split
+from playbill.datasets.availability import StatesInParts, availability_states
+from playbill.datasets.candidate_masks import Audience, Described
 from playbill.datasets.parts import build_in_parts
+from playbill.definitions.specs import CanvasSpec
 from playbill.errors import ConfigError, DataError
+from playbill.tables import Vocabulary
 
 FEW = 150
 """Events in memory at a time: a log of the fixtures has some eight such ranges."""
@@ -85,14 +92,59 @@ def test_a_log_of_impressions(protocol: str, changes: dict[str, Any], tmp_path) 
 def test_heads_about_rows_and_rules_by_the_hour(tmp_path) -> None:
     heads = {"play": {"label": "play", "loss": "softmax"}, "row": {"label": "row_play", "loss": "bce"}}
     resolved = service.model(heads, labels=ROWS)
-    late = {"from": 22, "to": 5, "kids": True}
-    early = {"from": 6, "to": 9, "kids": False}
     canvas = resolved.canvases["home"].model_validate(
-        resolved.canvases["home"].model_dump(exclude_unset=True) | {"candidates": {"hours": [late, early]}}
+        resolved.canvases["home"].model_dump(exclude_unset=True) | {"candidates": {"hours": [LATE, EARLY]}}
     )
     resolved = resolved.model_copy(update={"canvases": {"home": canvas}})
     tables = service.Tables(with_rows(service.log()), kids_titles=service.KIDS_TITLES)
     assert_same(tmp_path, tables, resolved, "global_time", service.NoFeatures(), service.CLOCK)
+
+
+LATE = {"from": 22, "to": 5, "kids": True}
+EARLY = {"from": 6, "to": 9, "kids": False}
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_states_of_parts_are_those_of_the_whole(seed: int) -> None:
+    """Parts of a few requests each, so that the moments by which rules are numbered lie in any of them."""
+    draw = np.random.default_rng(seed)
+    resolved = service.model({"play": {"label": "play", "loss": "softmax"}})
+    home = resolved.canvases["home"].model_dump(exclude_unset=True)
+    rules = {"home": {}, "both": {"hours": [LATE, EARLY]}, "late": {"hours": [LATE]}}
+    canvases = {
+        name: CanvasSpec.model_validate(home | {"name": name, "candidates": own}) for name, own in rules.items()
+    }
+    resolved = resolved.model_copy(update={"canvases": canvases})
+    titles = service.Tables(service.log(members=1), kids_titles=service.KIDS_TITLES).titles()
+    described = Described.of(("", *service.TITLES), titles)
+    spans = service.availability()
+    # With few changes of the catalogue a state has many requests, of which few can stand for it.
+    spans = spans.filter(pl.col("country") == "*") if seed % 2 else spans
+    given = (Vocabulary("title", service.TITLES), spans, resolved, described)
+    found, parts = StatesInParts(*given), []
+    for _ in range(4):
+        size, own = 30, int(draw.integers(0, 31))
+        moments = [service.START + timedelta(hours=float(hours)) for hours in draw.uniform(0, 60, size)]
+        part = pl.DataFrame(
+            {
+                "event_at": pl.Series(moments, dtype=pl.Datetime("us", "UTC")),
+                "country": draw.choice(["US", "FR", "ZZ"], size),
+                "canvas": draw.choice([*rules, "elsewhere"], size),
+                "kids": draw.random(size) < 0.3,
+            }
+        )
+        parts.append((part, own, found.of(part, own, part["kids"].to_numpy())))
+    ordered = [part[:own] for part, own, _ in parts] + [part[own:] for part, own, _ in parts]
+    whole = pl.concat(ordered)
+    audience = Audience(described, whole["kids"].to_numpy())
+    states, state = availability_states(given[0], given[1], whole, resolved, audience)
+    joined, numbers = found.joined(None)
+    for name in (own.name for own in fields(states)):
+        np.testing.assert_array_equal(getattr(joined, name), getattr(states, name))
+    each = [number[local] for number, (_, _, local) in zip(numbers, parts, strict=True)]
+    first = [number[:own] for number, (_, own, _) in zip(each, parts, strict=True)]
+    second = [number[own:] for number, (_, own, _) in zip(each, parts, strict=True)]
+    np.testing.assert_array_equal(np.concatenate(first + second), state)
 
 
 def test_a_head_that_nothing_teaches_is_left_out_or_refused(tmp_path) -> None:
