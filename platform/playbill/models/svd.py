@@ -12,6 +12,8 @@ from scipy import sparse
 from playbill.arrays import Floats32, Floats64, Ints64
 
 WINDOW = 8
+EVENTS_AT_ONCE = 1 << 18
+"""Of the training part, while pairs are counted: each has eight, which take 400 bytes together."""
 LANCZOS = 20_000
 """Titles of the log up to which directions are found by Lanczos' method; beyond, by products with random vectors: a
 tenth of the time at 100,000, and good enough for a start."""
@@ -23,15 +25,24 @@ def co_occurrence(title: Ints64, member: Ints64, titles: int) -> sparse.csr_matr
 
     `title` [E] is that of every training event, in order within each member, whose events lie together.
     """
+    counts = sparse.csr_matrix((titles, titles))
+    for start in range(0, len(title), EVENTS_AT_ONCE):
+        # Pairs begin in this stretch; their second title may lie a few events behind it.
+        part = slice(start, start + EVENTS_AT_ONCE + WINDOW)
+        counts = counts + _pairs(title[part], member[part], titles)
+    return (counts + counts.T).tocsr()
+
+
+def _pairs(title: Ints64, member: Ints64, titles: int) -> sparse.csr_matrix:
     left, right = [], []
     for step in range(1, WINDOW + 1):
-        same = member[step:] == member[:-step]
-        left.append(title[:-step][same])
-        right.append(title[step:][same])
+        count = max(0, min(EVENTS_AT_ONCE, len(title) - step))
+        same = member[step : step + count] == member[:count]
+        left.append(title[:count][same])
+        right.append(title[step : step + count][same])
     rows, columns = np.concatenate(left), np.concatenate(right)
     known = (rows > 0) & (columns > 0) & (rows != columns)
-    counts = sparse.coo_matrix((np.ones(known.sum()), (rows[known], columns[known])), (titles, titles)).tocsr()
-    return (counts + counts.T).tocsr()
+    return sparse.coo_matrix((np.ones(known.sum()), (rows[known], columns[known])), (titles, titles)).tocsr()
 
 
 def positive_pmi(counts: sparse.csr_matrix) -> sparse.csr_matrix:

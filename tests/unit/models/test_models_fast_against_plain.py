@@ -238,6 +238,17 @@ def test_grams_that_are_rarer_count_more() -> None:
     assert empty.abs().sum() == 0
 
 
+@pytest.mark.parametrize("at_once", [1, 3, 8, 100, 499, 500])
+def test_co_occurrence_counted_in_stretches_is_that_of_the_whole(at_once: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    draw = np.random.default_rng(at_once)
+    title, member = draw.integers(0, 12, 500), np.sort(draw.integers(0, 30, 500))
+    whole = co_occurrence(title, member, 12)
+    monkeypatch.setattr(svd, "EVENTS_AT_ONCE", at_once)
+    parts = co_occurrence(title, member, 12)
+    for name in ("indptr", "indices", "data"):
+        np.testing.assert_array_equal(getattr(parts, name), getattr(whole, name))
+
+
 def test_co_occurrence_stays_within_members_and_eight_steps() -> None:
     title = np.array([1, 2, 3, 1, 4])
     counts = co_occurrence(title, np.array([0, 0, 1, 1, 1]), 6).toarray()
