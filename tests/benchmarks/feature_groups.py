@@ -104,7 +104,8 @@ def main() -> None:
         for row in rows:
             print(json.dumps({"seeds": len(found[BASE]), **row}), flush=True)
     if options.keep:
-        about = {"members": options.members, "days": options.days, "world_seed": options.world, "seeds": seeds}
+        members = Tables(project.workspace).members().height  # those of the log that is there
+        about = {"members": members, "days": options.days, "world_seed": options.world, "seeds": seeds}
         options.keep.write_text(json.dumps({"about": about, "rows": rows}, indent=1) + "\n")
 
 

@@ -31,6 +31,7 @@ from playbill.metrics.bootstrap import two_sided_p
 
 HISTORY_BANDS = (1, 2, 3, 5, 8, 12, 20, 35, 60, 100, 200, 500)
 """Where bands of history lengths begin; under the first there is no history."""
+MOST_DRAWN = 2_000  # members of a group, up to which as many are drawn from others
 RIDGE = 20.0  # requests: what a slope of nothing weighs, so that few requests do not explain what is chance
 
 
@@ -42,7 +43,7 @@ class GroupGap:
     expected: float  # what the other groups have at the same history lengths
     size_effect: float  # `expected` minus the other groups' plain mean: what history lengths alone do
     gap: Interval  # `metric` minus `expected`
-    p: float  # two-sided, of no gap
+    p: float  # two-sided, of no gap: the larger of the bootstrap's and that of as many members of other groups
     parts: dict[str, Interval]  # fact -> its part of the gap
     unexplained: Interval  # the gap without these parts
 
@@ -76,7 +77,8 @@ def group_gaps(
     problem = _Problem.of(metric, groups, history, facts)
     centre = problem.solved(np.ones(metric.size))
     drawn = [problem.solved(weights) for weights in drawn_weights(members, seed, draws)]
-    return [_group(row, list(facts), centre, drawn) for row in range(problem.groups)]
+    chance = _chance(problem, groups, members, centre.gap, draws, seed)
+    return [_group(row, list(facts), centre, drawn, chance[row]) for row in range(problem.groups)]
 
 
 class _Solved(NamedTuple):
@@ -122,7 +124,7 @@ class _Problem:
 
     def solved(self, weights: Floats64) -> _Solved:
         """Solve for every group at once, with [N] weights of requests."""
-        count, sums = self._cells(weights)
+        count, sums = self.cells(weights)
         width = self.columns.shape[1]
         cross = np.add.reduceat(self.products * weights[self.order, None], self.starts, axis=0)
         cross = cross.reshape(self.groups, width, width)
@@ -139,7 +141,8 @@ class _Problem:
         slopes = _slopes(within)
         return _Solved(own[:, 0], expected[:, 0], (expected - plain)[:, 0], slopes * (own - expected)[:, 1:])
 
-    def _cells(self, weights: Floats64) -> tuple[Floats64, Floats64]:
+    def cells(self, weights: Floats64) -> tuple[Floats64, Floats64]:
+        """Return [G, H] weights and [G, H, Z] weighted sums of the columns."""
         shape = (self.groups, self.bands)
         size = self.groups * self.bands
         count: Floats64 = np.bincount(self.cell, weights, minlength=size).reshape(shape).astype(np.float64)
@@ -148,6 +151,32 @@ class _Problem:
             for place in range(self.columns.shape[1])
         ]
         return count, np.stack(sums, axis=2)
+
+
+def _chance(problem: _Problem, groups: Indices, members: Indices, gaps: Floats64, draws: int, seed: int) -> Floats64:
+    """Return [G] how often as many members of other groups, drawn at random, are as far from what is expected.
+
+    A bootstrap knows no values but those that it saw: of ten members who all missed it draws ten who all miss, and is
+    sure. Here the spread is that of the others. Groups of more members than are drawn here need no such help.
+    """
+    count, sums = problem.cells(np.ones(groups.size))
+    band, metric = problem.cell - groups * problem.bands, problem.columns[:, 0]
+    generator = np.random.default_rng(seed)
+    found = np.zeros(problem.groups)
+    for row in range(problem.groups):
+        outside = groups != row
+        size = np.unique(members[~outside]).size
+        if size > MOST_DRAWN:
+            continue
+        others, total = count.sum(axis=0) - count[row], (sums.sum(axis=0) - sums[row])[:, 0]
+        means = total / np.maximum(others, 1.0)
+        _, member = np.unique(members[outside], return_inverse=True)
+        left = np.bincount(member, metric[outside] - means[band[outside]])
+        requests = np.bincount(member)
+        picks = generator.integers(0, requests.size, (draws, size))
+        apart = np.abs(left[picks].sum(axis=1) / requests[picks].sum(axis=1))
+        found[row] = (1.0 + (apart >= abs(gaps[row])).sum()) / (1.0 + draws)
+    return found
 
 
 def _standardised(values: Floats64) -> Floats64:
@@ -167,7 +196,7 @@ def _slopes(within: Floats64) -> Floats64:
     return np.linalg.solve(facts + RIDGE * np.eye(size), metric[:, :, None])[:, :, 0].astype(np.float64)
 
 
-def _group(row: int, facts: list[str], centre: _Solved, drawn: list[_Solved]) -> GroupGap:
+def _group(row: int, facts: list[str], centre: _Solved, drawn: list[_Solved], chance: float) -> GroupGap:
     gaps = np.array([one.gap[row] for one in drawn])
     parts = np.array([one.parts[row] for one in drawn]).reshape(len(drawn), len(facts))
     return GroupGap(
@@ -175,7 +204,7 @@ def _group(row: int, facts: list[str], centre: _Solved, drawn: list[_Solved]) ->
         expected=float(centre.expected[row]),
         size_effect=float(centre.size_effect[row]),
         gap=interval_of(float(centre.gap[row]), gaps.tolist()),
-        p=float(two_sided_p(gaps[:, None])[0]),
+        p=max(float(two_sided_p(gaps[:, None])[0]), chance),
         parts={
             name: interval_of(float(centre.parts[row, place]), parts[:, place].tolist())
             for place, name in enumerate(facts)

@@ -63,6 +63,19 @@ def test_a_band_that_only_one_group_has_and_a_fact_that_never_varies_are_no_mist
     assert own.parts["none"].value == 0.0
 
 
+def test_a_few_members_who_all_missed_are_no_gap_where_few_hit():
+    """The bootstrap alone is sure of ten zeros; among members of whom one in eight hits they are no surprise."""
+    generator = np.random.default_rng(3)
+    groups = (np.arange(1_010) >= 1_000).astype(np.int64)
+    metric = np.where(groups == 1, 0.0, generator.random(1_010) < 0.12)
+    few = group_gaps(metric, groups, np.arange(1_010), np.full(1_010, 9), {}, draws=400)[1]
+    assert few.gap.high < 0.0
+    assert few.p > 0.2
+    groups = (np.arange(1_100) >= 1_000).astype(np.int64)
+    metric = np.where(groups == 1, 0.0, generator.random(1_100) < 0.12)
+    assert group_gaps(metric, groups, np.arange(1_100), np.full(1_100, 9), {}, draws=400)[1].p < 0.05
+
+
 def test_one_group_is_compared_with_nothing():
     with pytest.raises(ValueError, match="at least two"):
         group_gaps(np.ones(3), np.zeros(3, np.int64), np.arange(3), np.arange(3), {})
