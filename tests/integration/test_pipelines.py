@@ -80,7 +80,11 @@ class Flows:
     def run(self, flow: str, *arguments: str, code: int = 0) -> list[str]:
         """Run a flow to its end and return what it prints."""
         process = self.begin(flow, *arguments)
-        output, _ = process.communicate(timeout=300)
+        try:
+            output, _ = process.communicate(timeout=500)
+        finally:
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
         assert process.returncode == code, output
         return output.strip().splitlines()
 
