@@ -44,6 +44,9 @@ from playbill.training.term_weights import (
 )
 
 LEAN = 20.0  # requests of a country at which its weights count half
+PRECISIONS = (200.0, 5_000.0)
+"""How tightly weights of countries are held to what countries share. The one under which requests of members that did
+not choose the weights are likelier is taken: of many small countries, what they share says more than each alone."""
 CELLS = 40_000_000  # request x title x member cells that are learnt from: 160 MB. More requests are sampled
 DIGITS = 4
 
@@ -222,10 +225,11 @@ def learn_gate(window: GateWindow, ensemble: EnsembleSpec) -> LearntGate:
     assert members is not None
     samples = window.samples(ensemble)
     shape = members.weights.shape[2:]
-    groups, limits = gate_groups(shape[0], shape[1]), _limits(samples, window, ensemble)
-    plain = [one.sample for one in samples]
-    weights = fit_weights(plain, groups=groups)
-    outcome = out_of_sample(plain, groups, limits)
+    limits, plain = _limits(samples, window, ensemble), [one.sample for one in samples]
+    every = [replace(gate_groups(shape[0], shape[1]), precision=precision) for precision in PRECISIONS]
+    tried = [out_of_sample(plain, groups, limits) for groups in every]
+    best = int(np.argmax([sum(float(one.likelihood.sum()) for one in outcome) for outcome in tried]))
+    weights, outcome = fit_weights(plain, groups=every[best]), tried[best]
     gains = _gains(samples, outcome, window)
     kept = {(one.slice, one.group) for one in gains if one.kept}
     names = ["", *window.scorer.encoder.vocabulary("country").entries]
