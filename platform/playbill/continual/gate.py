@@ -44,9 +44,6 @@ from playbill.training.term_weights import (
 )
 
 LEAN = 20.0  # requests of a country at which its weights count half
-PRECISIONS = (200.0, 5_000.0)
-"""How tightly weights of countries are held to what countries share. The one under which requests of members that did
-not choose the weights are likelier is taken: of many small countries, what they share says more than each alone."""
 CELLS = 40_000_000  # request x title x member cells that are learnt from: 160 MB. More requests are sampled
 DIGITS = 4
 
@@ -226,16 +223,12 @@ def learn_gate(window: GateWindow, ensemble: EnsembleSpec) -> LearntGate:
     samples = window.samples(ensemble)
     shape = members.weights.shape[2:]
     limits, plain = _limits(samples, window, ensemble), [one.sample for one in samples]
-    every = [replace(gate_groups(shape[0], shape[1]), precision=precision) for precision in PRECISIONS]
-    tried = [out_of_sample(plain, groups, limits) for groups in every]
-    best = int(np.argmax([sum(float(one.likelihood.sum()) for one in outcome) for outcome in tried]))
-    weights, outcome = fit_weights(plain, groups=every[best]), tried[best]
+    outcome, multipliers = likeliest_weights(plain, limits, shape[0], shape[1])
     gains = _gains(samples, outcome, window)
     kept = {(one.slice, one.group) for one in gains if one.kept}
     names = ["", *window.scorer.encoder.vocabulary("country").entries]
     countries = np.array([("country", name) in kept for name in names], np.float64)
     rows: list[tuple[str, str, int, str, float, float]] = []
-    multipliers = weights.multipliers() * limits
     members.weights.zero_()
     for place, one in enumerate(samples):
         if ("canvas", one.sample.canvas) not in kept:
@@ -275,8 +268,34 @@ class OutOfSample:
     likelihood: Floats64  # [n] what it adds to the log probability of what was chosen
 
 
-def out_of_sample(samples: Sequence[CanvasSample], groups: Groups, limits: Floats64) -> list[OutOfSample]:
-    """Score each part of the service's members by weights of the others, limited by [B, A * K]; one result a canvas."""
+def likeliest_weights(
+    samples: Sequence[CanvasSample], limits: Floats64, countries: int, tenures: int
+) -> tuple[list[OutOfSample], Floats64]:
+    """Learn weights of each country, and weights that countries share; return what is likelier on held-back members.
+
+    Of many small countries, what they share says more than each alone. The weights are [C, B, A * K].
+    """
+    code = np.arange(countries * tenures)
+    alone, shared = (samples, code), ([replace(one, length=one.length % tenures) for one in samples], code % tenures)
+    found = []
+    for (own, of_group), groups in ((alone, gate_groups(countries, tenures)), (shared, gate_groups(1, tenures))):
+        outcome = out_of_sample(own, groups, limits, [one.length for one in samples], of_group)
+        found.append((sum(float(one.likelihood.sum()) for one in outcome), outcome, own, groups, of_group))
+    _, outcome, own, groups, of_group = max(found, key=lambda one: one[0])
+    return outcome, fit_weights(own, groups=groups).multipliers()[:, of_group] * limits
+
+
+def out_of_sample(
+    samples: Sequence[CanvasSample],
+    groups: Groups,
+    limits: Floats64,
+    codes: Sequence[Ints64],
+    of_group: Ints64,
+) -> list[OutOfSample]:
+    """Score each part of the service's members by weights of the others, limited by [B, A * K]; one result a canvas.
+
+    `codes` [n] number the country and tenure of a canvas's requests, `of_group` [B] is the group of each such number.
+    """
     found = [OutOfSample(request_ndcg(one, one.heads), np.zeros(len(one)), np.zeros(len(one))) for one in samples]
     for part in range(PARTS):
         rest = [one.part(one.fold != part) for one in samples]
@@ -285,7 +304,7 @@ def out_of_sample(samples: Sequence[CanvasSample], groups: Groups, limits: Float
         for number, one in enumerate(samples):
             kept = one.fold == part
             own = one.part(kept)
-            weights = (others.own[number] * limits)[own.length]
+            weights = (others.own[number][of_group] * limits)[codes[number][kept]]
             scores = scored(own, others.scale[number], others.blended[number], weights)
             found[number].gain[kept] = request_ndcg(own, scores) - found[number].base[kept]
             alone = np.where(own.candidates, np.float32(plain.scale[number]) * own.heads, NO_CANDIDATE)

@@ -105,7 +105,6 @@ class Groups:
     """What weights are learnt apart for on each canvas."""
 
     effects: Floats64  # [B, F] which effects each group has
-    precision: float = PRIOR_OWN  # of a group about its canvas and its effects, and of effects about 0
 
     @property
     def count(self) -> int:
@@ -147,8 +146,7 @@ def fit_weights(
 
     `start` is where to begin: those of a similar sample. `groups` are those that `CanvasSample.length` numbers.
     """
-    size, terms = len(samples), samples[0].terms.shape[1]
-    design, own_precision = groups.effects, groups.precision
+    size, terms, design = len(samples), samples[0].terms.shape[1], groups.effects
     shape, shape_effects = (size, groups.count, terms), (design.shape[1], terms)
     counts = [sample.blended.shape[1] for sample in samples]
     ends = np.cumsum([size, terms, size * terms, math.prod(shape), math.prod(shape_effects)])
@@ -165,13 +163,12 @@ def fit_weights(
         (scale, shared, canvas, own, effects, blended), slopes = split(point), split(gradient)
         from_shared, from_canvas = canvas - shared, own - canvas[:, None] - design @ effects
         total = 0.5 * PRIOR_SCALE * ((scale - 1.0) ** 2).sum() + 0.5 * PRIOR_SHARED * (shared**2).sum()
-        total += 0.5 * PRIOR_OWN * (from_shared**2).sum()
-        total += 0.5 * own_precision * ((from_canvas**2).sum() + (effects**2).sum())
+        total += 0.5 * PRIOR_OWN * ((from_shared**2).sum() + (from_canvas**2).sum() + (effects**2).sum())
         slopes[0][:] = PRIOR_SCALE * (scale - 1.0)
         slopes[1][:] = PRIOR_SHARED * shared - PRIOR_OWN * from_shared.sum(axis=0)
-        slopes[2][:] = PRIOR_OWN * from_shared - own_precision * from_canvas.sum(axis=1)
-        slopes[3][:] = own_precision * from_canvas
-        slopes[4][:] = own_precision * (effects - design.T @ from_canvas.sum(axis=0))
+        slopes[2][:] = PRIOR_OWN * (from_shared - from_canvas.sum(axis=1))
+        slopes[3][:] = PRIOR_OWN * from_canvas
+        slopes[4][:] = PRIOR_OWN * (effects - design.T @ from_canvas.sum(axis=0))
         for number, sample in enumerate(samples):
             from_written = blended[number] - scale[number]
             lost, of_scale, of_blended, of_own = loss_and_slopes(

@@ -188,9 +188,9 @@ def test_a_member_that_does_not_help_leaves_every_country_to_the_base() -> None:
 def test_a_country_where_the_ensemble_is_behind_falls_back_to_the_base(monkeypatch: pytest.MonkeyPatch) -> None:
     window, real = window_of(), gates.out_of_sample
 
-    def worse_in_brazil(samples: list, groups: object, limits: object) -> list:
-        found = real(samples, groups, limits)  # type: ignore[arg-type]
-        found[0].gain[samples[0].length == 2] = -0.1
+    def worse_in_brazil(samples: list, groups: object, limits: object, codes: list, of_group: object) -> list:
+        found = real(samples, groups, limits, codes, of_group)  # type: ignore[arg-type]
+        found[0].gain[codes[0] == 2] = -0.1
         return found
 
     monkeypatch.setattr(gates, "out_of_sample", worse_in_brazil)
@@ -321,3 +321,15 @@ def test_a_member_on_the_same_trunk_is_folded_without_loss() -> None:
 class _NoFeatures:
     def member_features(self, service: str, frame: pl.DataFrame) -> pl.DataFrame:
         return frame
+
+
+def test_many_small_countries_have_the_weights_that_they_share() -> None:
+    window = window_of()
+    own = window.samples(ENSEMBLE)[0]
+    generator = np.random.default_rng(4)
+    strewn = generator.integers(0, 60, len(own.sample))
+    limits = np.ones((60, 1))
+    _, weights = gates.likeliest_weights([replace(own.sample, length=strewn)], limits, 60, 1)
+    assert np.ptp(weights[0, :, 0]) == 0, "sixty groups drawn at random differ in nothing"
+    _, weights = gates.likeliest_weights([own.sample], np.ones((4, 1)), 4, 1)
+    assert np.ptp(weights[0, :, 0]) > 0, "countries that play other titles have weights of their own"
