@@ -17,10 +17,13 @@ import os
 import random
 import shutil
 import signal
+import sqlite3
 import subprocess
+import sys
 import tempfile
 import time
 from collections import Counter
+from contextlib import closing
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -41,10 +44,10 @@ LATE = 7
 class Left:
     """What an update leaves."""
 
-    learnt: frozenset[str]  # events that the champion has learnt from
+    learnt: tuple[str, ...]  # events that the newest version has learnt from
     plays: dict[str, float]  # title -> plays that it counted
-    counted: dict[str, int]  # title -> plays among the events it has learnt
-    weights: bytes
+    counted: dict[str, float]  # title -> plays among the events it has learnt
+    weights: str  # SHA-256
     versions: int
     champion: int | None
     states: tuple[str, ...]  # of the records of updates
@@ -67,13 +70,16 @@ class Report:
 def main() -> None:
     """Kill updates, and end with one JSON object."""
     options = _options()
+    if options.look:
+        print(json.dumps(asdict(left(Playbill(Path(options.look))))))
+        return
     chance, console = random.Random(options.seed), Console(stderr=options.json)
     with tempfile.TemporaryDirectory(prefix="playbill-kills-update-") as scratch:
         project = prepared(Path(scratch))
         undisturbed = copied(project, Path(scratch))
         began = time.perf_counter()
         undisturbed.run(*UPDATE)
-        report, expected = Report(time.perf_counter() - began), left(undisturbed)
+        report, expected = Report(time.perf_counter() - began), looked_at(undisturbed)
         assert expected.champion == 2, expected.states
         while report.kills < options.kills:
             one_chain(project, Path(scratch), options.chain, chance, report, expected)
@@ -116,9 +122,9 @@ def one_chain(
         report.problems.append(done.stderr.strip()[-400:])
         return
     report.chains += 1
-    found = left(own)
-    report.lost += len(expected.learnt - found.learnt)
-    report.doubled += len(found.learnt - expected.learnt)
+    found = looked_at(own)
+    report.lost += len(set(expected.learnt) - set(found.learnt))
+    report.doubled += len(found.learnt) - len(set(found.learnt))
     report.doubled += int(sum(max(0.0, found.plays.get(title, 0.0) - count) for title, count in found.counted.items()))
     report.lost += int(sum(max(0.0, count - found.plays.get(title, 0.0)) for title, count in found.counted.items()))
     if found == expected:
@@ -147,22 +153,34 @@ def killed(project: Playbill, after_s: float) -> bool:
 
 def stage(project: Playbill) -> str:
     """Return how far an update had come when it was killed."""
-    from playbill.continual.watermarks import UpdateRecords
-
-    shell = Shell(project.folder)
-    rows = UpdateRecords(shell.workspace, "daily").rows()
+    # By a connection of its own: the file is another one after each copy.
+    with closing(sqlite3.connect(project.home / "playbill.db")) as database:
+        tables = database.execute("SELECT name FROM sqlite_master WHERE name = 'model_updates'").fetchall()
+        rows = database.execute("SELECT state, folder FROM model_updates").fetchall() if tables else []
     if not rows:
-        return "before the window"
-    folder = shell.workspace.runs / rows[0].folder
-    if rows[0].state == "started" and not (folder / "training_set").is_dir():
-        return "building examples"
-    return f"{rows[0].state}, {len(list(folder.glob('checkpoints/epoch-*')))} checkpoints"
+        return "before the window was fixed"
+    (state, folder), runs = rows[-1], project.home / "runs"
+    if state == "published":
+        return "registered, before the promotion was decided"
+    if not (runs / folder / "training_set").is_dir():
+        return "the training set was built"
+    saved = len(list((runs / folder / "checkpoints").glob("epoch-*")))
+    return f"{state}: {('training began', 'trained', 'trained')[min(saved, 2)] if saved else 'training set kept'}"
+
+
+def looked_at(project: Playbill) -> Left:
+    """Read what an update left in a process of its own, which has no connection to an earlier copy."""
+    command = [sys.executable, __file__, "--look", str(project.folder)]
+    done = subprocess.run(command, env=project.environment, capture_output=True, text=True, check=True)
+    found = json.loads(done.stdout.strip().splitlines()[-1])
+    return Left(**found | {"learnt": tuple(found["learnt"]), "states": tuple(found["states"])})
 
 
 def left(project: Playbill) -> Left:
     """Read what an update left."""
     from playbill.continual.watermarks import UpdateRecords
     from playbill.evaluation.canvases.loaded_version import frozen_split
+    from playbill.files import file_digest
     from playbill.ranking.scoring.bundle import WEIGHTS, read_bundle
     from playbill.tables import Tables
     from playbill.versions.tracking import Tracking
@@ -179,10 +197,10 @@ def left(project: Playbill) -> Left:
         Tables(workspace).interactions().filter(pl.col("event_id").is_in(learnt.implode()), pl.col("action") == "play")
     )
     return Left(
-        learnt=frozenset(learnt),
+        learnt=tuple(learnt.sort()),
         plays={title: count for title, count in bundle.titles.iter_rows() if count},
         counted=dict(log["title_id"].value_counts().iter_rows()),
-        weights=(bundle.folder / WEIGHTS).read_bytes(),
+        weights=file_digest(bundle.folder / WEIGHTS),
         versions=len(versions),
         champion=champion,
         states=tuple(row.state for row in UpdateRecords(workspace, "daily").rows()),
@@ -194,6 +212,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--kills", type=int, default=50)
     parser.add_argument("--chain", type=int, default=4, help="kills of one update before it may finish")
     parser.add_argument("--seed", type=int, default=11)
+    parser.add_argument("--look", metavar="FOLDER", help=argparse.SUPPRESS)
     parser.add_argument("--json", action="store_true", help="print only one JSON object on stdout")
     return parser.parse_args()
 
