@@ -75,7 +75,7 @@ def update_examples(
     old = events["event_id"].is_in(had.implode()).to_numpy()
     known = events.filter(pl.Series(old))
     earlier_values = label_values(resolved, known, known, availability, before, titles=titles, require_rows=False)
-    newly_known = _teach(values, earlier_values, taken | again, old)
+    newly_known = keep_untaught(values, earlier_values, taken | again, old)
     rewards = event_rewards(example_weights(resolved), resolved, events, availability, titles, as_of)
     facts = Known(
         request_context(events, events), titles, availability, as_of, values, rewards, example_weights(resolved)
@@ -105,7 +105,7 @@ def _learnt_between(tables: Tables, learnt: Split, since: datetime, until: datet
     return events.join(known, on="event_id", how="semi")["member_id"]
 
 
-def _teach(values: dict[str, Floats32], earlier_values: dict[str, Floats32], taught: Bools, old: Bools) -> int:
+def keep_untaught(values: dict[str, Floats32], earlier_values: dict[str, Floats32], taught: Bools, old: Bools) -> int:
     """Take away the labels of events that are not to be taught; return how many events have one that is new.
 
     `earlier_values` are those that the events `old` had when they were learnt from.
