@@ -5,7 +5,7 @@
 The log is cut at a moment and a model is trained on what came before and promoted. Then days arrive one by one; after
 each, features are brought up to date and `playbill update` makes a champion of the next version. The first update also
 learns what the training had held out, and is left out of the medians. After the last day the model is trained afresh on
-the very events that the last update has learnt, and both are measured on the day after, which neither has seen.
+the very events that the last update has learnt, and both are measured on the days after, which neither has seen.
 
 `cost_ratio`: seconds of CPU of one update (median) over those of the retrain, both whole commands in processes of their
 own, with registration in MLflow and evaluation. `work_ratio`: the same without what a command costs that has nothing to
@@ -87,8 +87,8 @@ def main() -> None:
         _say(spent[-1], updates[-1])
     spent.append(_command(folder, "nothing to do", "update", MODEL))
     last = first + (options.days + 1) * DAY
-    spent.append(_command(folder, "push test day", *_pushed(options, folder, last)))
-    spent.append(_command(folder, "features test day", "features", "build"))
+    spent.append(_command(folder, "push test days", *_pushed(options, folder, last, options.test_days)))
+    spent.append(_command(folder, "features test days", "features", "build"))
     spent.append(_stage(options, "retrain"))
     _say(spent[-1], {})
     found: list[dict[str, Any]] = []
@@ -142,22 +142,22 @@ def _events(options: argparse.Namespace) -> pl.DataFrame:
     return events.filter(pl.col("user_id") % 100 < 100 * options.members)
 
 
-def _pushed(options: argparse.Namespace, folder: Path, day: datetime) -> tuple[str, ...]:
+def _pushed(options: argparse.Namespace, folder: Path, day: datetime, days: int = 1) -> tuple[str, ...]:
     file = folder / f"events-{day:%Y-%m-%d}.parquet"
-    _events(options).filter(pl.col("at").is_between(day, day + DAY, closed="left")).drop("at").write_parquet(file)
+    _events(options).filter(pl.col("at").is_between(day, day + days * DAY, closed="left")).drop("at").write_parquet(file)
     return "ingest", "push", str(file), "--mapping", str(MAPPING), "--compact"
 
 
 def retrain(options: argparse.Namespace) -> None:
-    """Train afresh on what the last version has learnt; what that held out is for the weights of terms."""
+    """Train afresh on what the last version has learnt; what it held out is for the weights of terms."""
     workspace = ProjectFolder.find(Path(options.folder)).workspace()
-    split = _test_day(options)
+    split = _test_days(options)
     outcome = train(workspace, MODEL, TrainOptions(split=split))
     print(json.dumps({"version": outcome.version, "train_seconds": outcome.train_seconds}))
 
 
-def _test_day(options: argparse.Namespace) -> Split:
-    """Return a split that holds out the last day: `validation` is what the last update held out."""
+def _test_days(options: argparse.Namespace) -> Split:
+    """Return a split that holds out the test days: `validation` is what the last update held out."""
     workspace = ProjectFolder.find(Path(options.folder)).workspace()
     tracking, log = Tracking(workspace), Tables(workspace).interactions(columns=("event_id", "event_at"))
     champion = tracking.alias(MODEL, "champion")
@@ -172,10 +172,10 @@ def _test_day(options: argparse.Namespace) -> Split:
 
 
 def measure(options: argparse.Namespace) -> None:
-    """Measure the version that was never updated, the updated one and the retrained one on the last day."""
+    """Measure the version that was never updated, the updated one and the retrained one on the test days."""
     workspace = ProjectFolder.find(Path(options.folder)).workspace()
     tracking, tables, features = Tracking(workspace), Tables(workspace), FeatureDoor(workspace)
-    split, frames = _test_day(options), EvaluationTables.read(tables)
+    split, frames = _test_days(options), EvaluationTables.read(tables)
     champion = int(tracking.alias(MODEL, "champion") or 0)
     found = {}
     for name, version in {"stale": 1, "updated": champion, "retrained": champion + 1}.items():
@@ -229,6 +229,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--folder", required=True, help="where the project is made; it must not exist")
     parser.add_argument("--first", default="2000-12-12", help="first day that is not in the log of the training")
     parser.add_argument("--days", type=int, default=3, help="updates that are counted, beside the first one")
+    parser.add_argument("--test-days", type=int, default=31, help="days after the last update to measure on")
     parser.add_argument("--members", type=float, default=1.0, help="share of the members")
     parser.add_argument("--epochs", type=int, default=5)
     parser.add_argument("--update", default="{}", help="keys of `update` in the definition, as JSON")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,10 +11,11 @@ import ray
 import torch
 
 from fixtures import ring_problem as ring
+from playbill.continual.growth import OptimizerState
 from playbill.errors import IntegrityError, ServiceError, StateError
 from playbill.models import Network
 from playbill.training import fit
-from playbill.training.checkpoint import checkpoints
+from playbill.training.checkpoint import checkpoints, load_checkpoint
 
 ray.cloudpickle.register_pickle_by_value(ring)  # Workers have no tests on their path.
 
@@ -50,6 +52,28 @@ def test_two_workers_learn_what_one_process_learns(tmp_path: Path, sharded: bool
     assert [path.name for path in checkpoints(tmp_path)] == ["epoch-0004"]
     assert not (tmp_path / "ray").exists() or not list((tmp_path / "ray").iterdir())
     assert not together.network.training
+
+
+def test_workers_begin_with_an_optimizer_that_another_run_ended_with(tmp_path: Path) -> None:
+    from playbill.training.ray_trainer import Cluster, fit_distributed
+
+    first = fit(ring.ring_network(), ring.RingBatches(), ring.SETTINGS, folder=tmp_path / "first")
+    carried = OptimizerState.read(first.network, ring.SETTINGS, tmp_path / "first")
+    assert carried is not None
+    settings = ring.SETTINGS.model_copy(update={"epochs": 1, "learning_rate": 1e-4})
+    for place in ("alone", "together"):
+        carried.begin(tmp_path / place, first.network, ring.RingBatches(), settings, workers=2)
+    alone = fit(copy.deepcopy(first.network), ring.RingBatches(), settings, folder=tmp_path / "alone")
+    cluster, folder = Cluster(workers=2, gpu=False), tmp_path / "together"
+    together = fit_distributed(first.network, ring.RingBatches(), settings, cluster, folder=folder)
+    assert together.reports[0]["loss"] == pytest.approx(alone.reports[0]["loss"], abs=TOLERANCE)
+    for name, value in alone.network.state_dict().items():
+        torch.testing.assert_close(together.network.state_dict()[name], value, rtol=1e-3, atol=1e-4)
+    steps = [
+        load_checkpoint(checkpoints(tmp_path / place)[-1], None).optimizer["state"][0]["step"]
+        for place in ("first", "together")
+    ]
+    assert steps[1] - steps[0] == ring.RingBatches().steps(2)
 
 
 def test_workers_leave_frozen_parts_as_they_are(tmp_path: Path) -> None:

@@ -15,9 +15,6 @@ from playbill.evaluation.canvases.loaded_version import frozen_split
 from playbill.features.registration import render
 from playbill.ranking.scoring.bundle import read_bundle
 from playbill.tables import Tables
-from playbill.training.checkpoint import checkpoints, load_checkpoint
-from playbill.training.placement import CHECKPOINTS
-from playbill.training.run_folder import RunFolder
 from playbill.versions.tracking import Tracking
 
 
@@ -127,16 +124,3 @@ def test_what_cannot_be_updated_says_why(shell):
         shell.refused("update", "daily", match=r"'daily' is being updated by process \d+ on \S+ since .* UTC; wait")
     Tracking(shell.workspace).delete_alias("daily", "champion")
     shell.refused("update", "daily", match="has no champion to update; playbill promote daily")
-
-
-def test_workers_go_on_with_the_champions_optimizer(shell):
-    arrive(shell, 1, features=False)
-    done = shell.json("update", "daily", "--workers", "1")
-    assert done["status"] == "updated"
-    assert not any("optimizer starts anew" in note for note in done["notes"])
-    runs = {folder: RunFolder(folder).state() or {} for folder in shell.workspace.runs.glob("daily-*")}
-    states = [
-        load_checkpoint(checkpoints(folder / CHECKPOINTS)[-1], None).optimizer["state"][0]["step"]
-        for folder, state in sorted(runs.items(), key=lambda item: item[1]["version"])
-    ]
-    assert states[1] > states[0] > 1, "steps are counted on"
