@@ -144,7 +144,9 @@ def _events(options: argparse.Namespace) -> pl.DataFrame:
 
 def _pushed(options: argparse.Namespace, folder: Path, day: datetime, days: int = 1) -> tuple[str, ...]:
     file = folder / f"events-{day:%Y-%m-%d}.parquet"
-    _events(options).filter(pl.col("at").is_between(day, day + days * DAY, closed="left")).drop("at").write_parquet(file)
+    _events(options).filter(pl.col("at").is_between(day, day + days * DAY, closed="left")).drop("at").write_parquet(
+        file
+    )
     return "ingest", "push", str(file), "--mapping", str(MAPPING), "--compact"
 
 
