@@ -5,7 +5,8 @@
 
 A log is `ml_1m:FOLDER:EVENTS`, MovieLens-1M with the first digit of the postcode as its country and the last EVENTS of
 each member, under `leave_one_out`; or `world:MEMBERS:DAYS:SEED`, the simulated service, under
-`global_time_successive`: there few members play often. Arms:
+`global_time_successive`: there few members play often; or `planted:MEMBERS:SEED`, a log whose four countries play by
+the same law but each with an order of popularity of its own. Arms:
 
 - `global`: the country is withheld from the network;
 - `context`: the country is a field of the context, as in the shipped models; the two last arms start from it;
@@ -19,15 +20,18 @@ each member, under `leave_one_out`; or `world:MEMBERS:DAYS:SEED`, the simulated 
 
 The network is next_play of `sequence_quality.py`: one head, one canvas, ids of titles. NDCG@10 of the whole catalogue
 but what the member has played, intervals over members, paired with `global`. `worst` is the country with the largest
-loss, `small` the half of the countries with the fewest members. In the simulated service the order by true chances is
-known; `recovered` is the part of its lead over `global` that an arm makes up. Seconds are CPU seconds of one thread for
-all that an arm learns and chooses beyond `context`, where it starts from that.
+loss, `small` the half of the countries with the fewest members. Of the simulated service the order by true chances is
+known; of the planted log, what `global` reaches where the same members all follow one order of popularity, so that
+there is no difference between countries to know of. `recovered` is the part of that lead over `global` that an arm
+makes up. Seconds are CPU seconds of one thread for all that an arm learns, chooses and measures beyond `context`, where
+it starts from that.
 """
 
 import json
 import tempfile
 import time
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
 
@@ -53,6 +57,7 @@ from playbill.evaluation.measure import measure
 from playbill.features import FeatureDoor, build_features
 from playbill.models import TitleInputs
 from playbill.ranking.scoring.bundle import read_bundle
+from playbill.sources import ingest
 from playbill.tables import Tables, workspace_clock
 from playbill.training.build import build_network, loop_settings
 from playbill.training.country_adapters import (
@@ -80,14 +85,15 @@ FINE_TUNE_RATE, FINE_TUNE_EPOCHS = 0.2, 2  # of the learning rate, and passes ov
 @click.option("--seed", default=17, show_default=True)
 @click.option("--epochs", default=4, show_default=True)
 @click.option("--width", default=64, show_default=True)
+@click.option("--rate", default=AdapterSettings().learning_rate, show_default=True, help="Of low_rank and projection.")
 @click.option("--keep", type=click.Path(path_type=Path), help="JSON file whose rows of these logs are replaced.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object as the last line.")
-def main(logs, arms, seed, epochs, width, keep, as_json):
+def main(logs, arms, seed, epochs, width, rate, keep, as_json):
     torch.set_num_threads(1)
     rows = json.loads(keep.read_text())["rows"] if keep and keep.exists() else []
     for name in logs:
         with tempfile.TemporaryDirectory() as scratch:
-            study = Study.of(Path(scratch), name, seed, epochs, width)
+            study = Study.of(Path(scratch) / "log", name, seed, epochs, width, rate)
             for row in study.rows([arm for arm in arms.split(",") if arm]):
                 print(json.dumps({key: value for key, value in row.items() if key != "countries"}), flush=True)
                 key = ("log", "arm", "seed")
@@ -112,23 +118,28 @@ class Study:
     seed: int
     epochs: int
     width: int
+    rate: float
 
     @classmethod
-    def of(cls, scratch, name, seed, epochs, width):
+    def of(cls, scratch, name, seed, epochs, width, rate):
         """Bring a log in."""
+        scratch.mkdir(parents=True, exist_ok=True)
         workspace = ProjectFolder(ROOT, ProjectSettings(home=str(scratch), workspace="countries")).workspace()
         source, *rest = name.split(":")
-        if source == "ml_1m":
+        if "planted" in name:
+            options = [int(text) for text in rest if text.isdigit()]
+            ingest(workspace, "parquet", planted(scratch / "planted", *options, apart="alike" not in name))
+        elif source == "ml_1m":
             bring_in(workspace, (source, rest[0]))
             by_postcode(workspace, Path(rest[0]), int(rest[1]))
         else:
             bring_in(workspace, (source, *rest))
         FeatureDoor(workspace).apply()
         build_features(workspace)
-        tables, protocol = Tables(workspace), "leave_one_out" if source == "ml_1m" else "global_time_successive"
+        tables, protocol = Tables(workspace), "global_time_successive" if source == "world" else "leave_one_out"
         door = SomeColumns(FeatureDoor(workspace), WEEK)
         frames, split = EvaluationTables.read(tables), make_split(protocol, tables.interactions())
-        return cls(without_folder(name), scratch, workspace, tables, frames, door, split, seed, epochs, width)
+        return cls(without_folder(name), scratch, workspace, tables, frames, door, split, seed, epochs, width, rate)
 
     def resolved(self, **model):
         """Return next_play with the country in its context, and some keys of the model changed."""
@@ -204,7 +215,12 @@ class Study:
         return self.ndcg(self.case, self.scorer(*found), found[0])
 
     def ceiling(self):
-        """Return [N] NDCG@10 of the order by true chances, None where they are not known."""
+        """Return [N] NDCG@10 of the order by true chances, or without the planted difference; None where not known."""
+        if self.name.startswith("planted:"):
+            other = Study.of(
+                self.scratch / "alike", f"alike:{self.name}", self.seed, self.epochs, self.width, self.rate
+            )
+            return other.whole(contexts={"without": ["country"]})
         truth = truth_of(self.workspace.folder)
         if truth is None:
             return None
@@ -267,7 +283,10 @@ class Study:
     def adapted(self, context, rank):
         """Return [N] NDCG@10 with low-rank weights of countries, chosen as by `playbill adapt`."""
         resolved, data, network = context
-        settings, network = AdapterSettings(seed=self.seed), with_low_rank(network, rank, self.seed)
+        settings, network = (
+            AdapterSettings(learning_rate=self.rate, seed=self.seed),
+            with_low_rank(network, rank, self.seed),
+        )
         known, members = data.encoder.state.countries, country_members(data)
         indices = tuple(index for index, count in members.items() if count >= LEAST_MEMBERS)
         frozen = FrozenNetwork(network, TitleInputs.from_arrays(data.titles), settings)
@@ -339,6 +358,51 @@ def timed(work, **options):
     begun = time.process_time()
     found = work(**options)
     return time.process_time() - begun, found
+
+
+MAPPING = """
+titles: {file: titles.parquet, columns: {title_id: id, name: name, kind: {constant: film}}}
+members: {file: members.parquet, columns: {member_id: user, country: region}}
+interactions:
+  file: ratings.parquet
+  columns: {member_id: user, title_id: item, event_at: at}
+  rating: {from: stars, up: 4, down: 2, canvas: home}
+  order_by: order
+"""
+SHARES = {"US": 0.6, "BR": 0.25, "JP": 0.1, "PT": 0.05}
+TASTES, PLAYS = 5, 24
+
+
+def planted(folder, members, seed, *, apart):
+    """Write a log in which members play by popularity in their country and by taste; return how it is read.
+
+    Countries that are `apart` order titles by popularity each in its own way, else all as the first one does.
+    """
+    folder.mkdir(parents=True)
+    draw = np.random.default_rng(seed)
+    titles = 240
+    taste_of = draw.integers(TASTES, size=titles)
+    orders = {code: draw.permutation(titles) for code in SHARES}
+    country = draw.choice(list(SHARES), size=members, p=list(SHARES.values()))
+    tastes = draw.integers(TASTES, size=members)
+    rows = []
+    for member in range(members):
+        place = orders[country[member] if apart else "US"]
+        chance = np.where(taste_of == tastes[member], 4.0, 1.0) / (3.0 + np.argsort(place))
+        chosen = draw.choice(titles, size=PLAYS, replace=False, p=chance / chance.sum())
+        at = np.sort(draw.integers(0, 90 * 86_400, size=PLAYS))
+        rows += [(f"m{member}", f"t{title}", 5.0, int(at[order]), order) for order, title in enumerate(chosen)]
+    frame = pl.DataFrame(rows, schema=["user", "item", "stars", "second", "order"], orient="row")
+    start = pl.lit(datetime(2024, 1, 1, tzinfo=UTC))
+    frame.with_columns(at=start + pl.duration(seconds="second")).drop("second").write_parquet(
+        folder / "ratings.parquet"
+    )
+    names = [f"t{title}" for title in range(titles)]
+    pl.DataFrame({"id": names, "name": names}).write_parquet(folder / "titles.parquet")
+    users = [f"m{member}" for member in range(members)]
+    pl.DataFrame({"user": users, "region": country.tolist()}).write_parquet(folder / "members.parquet")
+    (folder / "mapping.yaml").write_text(MAPPING)
+    return {"path": folder, "mapping": folder / "mapping.yaml"}
 
 
 def by_postcode(workspace, folder, events):
