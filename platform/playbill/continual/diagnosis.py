@@ -26,7 +26,10 @@ _MATCHED = ("cold_members", "history", "lead")  # facts that are no reasons: mat
 
 _NEW = "take new titles and trends in by `playbill update {model}`, daily"
 _MORE_DATA = "draw it more often: `sampling: {{strata: [{by}]}}` with a floor in the model's YAML"
-_TASTE = "tune it to its members: `playbill adapt {model}`, or `adaptation: {{country: gate}}` in the model's YAML"
+_TASTE = (
+    "tune it to its members: `playbill adapt {model} --countries {slice}`, or `adaptation: {{country: gate}}` in the "
+    "model's YAML"
+)
 _CONTEXT = "let the model read it: `{by}` in the `context` of canvas {canvas}"
 _LANGUAGE = "name `original_language` in `titles.metadata`, and `language` in the `context` of canvas {canvas}"
 _TRUST = "let local popularity speak there: a country-aware ensemble, `playbill ensemble`"
@@ -151,7 +154,9 @@ def suggestion_of(one: SliceDiagnosis, causes: tuple[str, ...], diagnosis: Diagn
         return "none: no gap beyond noise"
     model = diagnosis.version.partition(":")[0]
     cause = next((name for name in causes if name != "unexplained"), "unexplained") if causes else "unexplained"
-    return _suggestion(diagnosis.by, cause).format(model=model, by=diagnosis.by, canvas=diagnosis.canvas)
+    return _suggestion(diagnosis.by, cause).format(
+        model=model, by=diagnosis.by, canvas=diagnosis.canvas, slice=one.slice
+    )
 
 
 def _suggestion(by: str, cause: str) -> str:
