@@ -65,7 +65,7 @@ class Adapt(ProjectFlow):
     @step
     def join(self, inputs: list[Adapt]) -> None:
         """Fold the models into one network, and learn on a later window whom to trust where."""
-        from playbill.continual.ensemble_report import weights_figure
+        from playbill.continual.ensembles.ensemble_report import weights_figure
 
         show_table("Models of countries", ("version",), [[one.reference] for one in inputs])
         self.version = newest_of_the_same(self.project, self.ensemble)

@@ -43,8 +43,14 @@ from every_canvas import bring_in, without_folder
 from sequence_quality import WEEK, SomeColumns, plain, scorer_of
 
 from playbill.config import ProjectFolder, ProjectSettings
-from playbill.continual.country_scores import LEAST_MEMBERS, choose_weights, country_gains, interval_of, ndcg_by_request
-from playbill.continual.pooling import choose
+from playbill.continual.countries.country_scores import (
+    LEAST_MEMBERS,
+    choose_weights,
+    country_gains,
+    interval_of,
+    ndcg_by_request,
+)
+from playbill.continual.countries.pooling import choose
 from playbill.datasets import build_training_set, make_split
 from playbill.definitions.specs import ResolvedModel
 from playbill.definitions.zoo import load_zoo

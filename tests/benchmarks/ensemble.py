@@ -23,8 +23,8 @@ import polars as pl
 import torch
 
 from playbill import Project
-from playbill.continual.ensemble import EnsembleOutcome
-from playbill.continual.ensemble_report import weights_figure
+from playbill.continual.ensembles.ensemble import EnsembleOutcome
+from playbill.continual.ensembles.ensemble_report import weights_figure
 from playbill.metrics import MemberBootstrap
 from playbill.versions.tracking import Tracking
 from playbill.versions.tracking.numbers import MEMBER, REQUEST

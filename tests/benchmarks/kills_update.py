@@ -178,7 +178,7 @@ def looked_at(project: Playbill) -> Left:
 
 def left(project: Playbill) -> Left:
     """Read what an update left."""
-    from playbill.continual.watermarks import UpdateRecords
+    from playbill.continual.incremental.watermarks import UpdateRecords
     from playbill.evaluation.canvases.loaded_version import frozen_split
     from playbill.files import file_digest
     from playbill.ranking.scoring.bundle import WEIGHTS, read_bundle

@@ -12,7 +12,7 @@ import pytest
 
 from fixtures.new_days import arrive, champion_of, define
 from fixtures.small_project import Shell
-from playbill.continual.watermarks import UpdateRecords
+from playbill.continual.incremental.watermarks import UpdateRecords
 from playbill.evaluation.canvases.loaded_version import frozen_split
 from playbill.features.registration import render
 from playbill.ranking.scoring.bundle import read_bundle
@@ -21,8 +21,8 @@ from playbill.versions.tracking import Tracking
 
 DIES = """
 import os, signal, sys
-import playbill.continual.run as run
-import playbill.continual.update as update
+import playbill.continual.incremental.run as run
+import playbill.continual.incremental.update as update
 from playbill.cli.main import main
 
 def die(*_, **__):

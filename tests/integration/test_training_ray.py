@@ -11,7 +11,7 @@ import ray
 import torch
 
 from fixtures import ring_problem as ring
-from playbill.continual.growth import OptimizerState
+from playbill.continual.incremental.growth import OptimizerState
 from playbill.errors import IntegrityError, ServiceError, StateError
 from playbill.models import Network
 from playbill.training import fit

@@ -10,7 +10,7 @@ import yaml
 
 from fixtures.new_days import arrive, champion_of, define
 from fixtures.small_project import Shell
-from playbill.continual.watermarks import UpdateLease, UpdateRecords
+from playbill.continual.incremental.watermarks import UpdateLease, UpdateRecords
 from playbill.evaluation.canvases.loaded_version import frozen_split
 from playbill.features.registration import render
 from playbill.ranking.scoring.bundle import read_bundle

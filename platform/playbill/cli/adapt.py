@@ -12,7 +12,7 @@ from playbill.cli.main import Selection
 from playbill.cli.train import end_as_interrupted
 
 if TYPE_CHECKING:
-    from playbill.continual.country_table import AdaptOutcome, CountryRow
+    from playbill.continual.countries.country_table import AdaptOutcome, CountryRow
 
 
 @click.command("adapt")

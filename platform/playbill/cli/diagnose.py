@@ -31,7 +31,7 @@ def diagnose(selection: Selection, /, reference: str, plot: Path | None, as_json
     """
     from playbill.cli.console import Console
     from playbill.cli.progress import Stages
-    from playbill.continual.diagnosis import check_plot, diagnosis_grids, draw
+    from playbill.continual.diagnosis.diagnosis import check_plot, diagnosis_grids, draw
     from playbill.evaluation.rendering.grids import grid_table
 
     if plot is not None:

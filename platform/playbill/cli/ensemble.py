@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import polars as pl
     from rich.table import Table
 
-    from playbill.continual.ensemble import EnsembleOutcome
+    from playbill.continual.ensembles.ensemble import EnsembleOutcome
 
 
 @click.command("ensemble")

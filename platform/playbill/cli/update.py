@@ -14,7 +14,7 @@ from playbill.cli.promotion import print_gates
 from playbill.cli.train import end_as_interrupted, worker_options
 
 if TYPE_CHECKING:
-    from playbill.continual.update import UpdateOutcome
+    from playbill.continual.incremental.update import UpdateOutcome
 
 
 @click.command("update")

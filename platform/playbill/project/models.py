@@ -10,10 +10,10 @@ from playbill.errors import ConfigError
 from playbill.project.references import definition_reference
 
 if TYPE_CHECKING:
-    from playbill.continual import Diagnosis
-    from playbill.continual.country_table import AdaptOutcome
-    from playbill.continual.ensemble import EnsembleOutcome
-    from playbill.continual.update import UpdateOutcome
+    from playbill.continual.countries.country_table import AdaptOutcome
+    from playbill.continual.diagnosis.diagnosis import Diagnosis
+    from playbill.continual.ensembles.ensemble import EnsembleOutcome
+    from playbill.continual.incremental.update import UpdateOutcome
     from playbill.foundation import PretrainOutcome
     from playbill.project.evaluation import EvaluationResult
     from playbill.training.run import TrainOutcome
@@ -102,7 +102,7 @@ class ModelMethods:
             >>> project.update("everycanvas").status
             'nothing to do'
         """
-        from playbill.continual.update import update
+        from playbill.continual.incremental.update import update
         from playbill.training.options import TrainOptions
 
         name = definition_reference(model, None, "update")
@@ -152,7 +152,7 @@ class ModelMethods:
         Example:
             >>> project.ensemble("everywhere").gate.weights
         """
-        from playbill.continual.ensemble import train_ensemble
+        from playbill.continual.ensembles.ensemble import train_ensemble
 
         return train_ensemble(self.workspace, definition_reference(name, definition, "ensemble"), progress)
 
@@ -186,8 +186,8 @@ class ModelMethods:
         Example:
             >>> project.adapt("everycanvas", countries=["NO", "SE"]).to_polars()
         """
-        from playbill.continual.adapt import adapt
-        from playbill.continual.country_table import RANK, AdaptOptions
+        from playbill.continual.countries.adapt import adapt
+        from playbill.continual.countries.country_table import RANK, AdaptOptions
 
         named = None if countries is None else tuple(countries)
         options = AdaptOptions(countries=named, arm=arm, rank=rank or RANK, workers=workers)
@@ -272,7 +272,7 @@ class ModelMethods:
         Example:
             >>> project.diagnose("everycanvas@champion", by="country").to_polars()
         """
-        from playbill.continual import DiagnoseOptions, diagnose
+        from playbill.continual.diagnosis.diagnose import DiagnoseOptions, diagnose
 
         options = DiagnoseOptions(by, canvas, protocol, minimum_members)
         return diagnose(self.workspace, reference, options, progress)

@@ -8,9 +8,9 @@ written; w_cbk about a value of the canvas, that about one that all canvases sha
 takes up how sure the model is of itself: beside heads of scale 1 a blended term is multiplied by q / s, and w / s is
 added.
 
-The gate of an ensemble (`playbill.continual.gate`) is the same fit, where b are groups such as countries. What groups
-have in common, such as a country over all tenures, has effects of its own: w_cbk has its prior about the canvas's value
-plus the effects u_fk of b, and those about 0.
+The gate of an ensemble (`playbill.continual.ensembles.gate`) is the same fit, where b are groups such as countries.
+What groups have in common, such as a country over all tenures, has effects of its own: w_cbk has its prior about the
+canvas's value plus the effects u_fk of b, and those about 0.
 Axis letters: C canvases, B lengths or groups, F effects, J blended terms of a canvas, K terms of histories, n requests,
 T titles.
 """

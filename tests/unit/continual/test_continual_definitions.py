@@ -9,8 +9,8 @@ import pytest
 
 from fixtures import shown_service as service
 from fixtures.vocabulary_problem import config, parent_of, state
-from playbill.continual.definitions import require_same_features, updated_definition
-from playbill.continual.examples import keep_untaught
+from playbill.continual.incremental.definitions import require_same_features, updated_definition
+from playbill.continual.incremental.examples import keep_untaught
 from playbill.definitions.specs import ResolvedModel
 from playbill.errors import DefinitionError
 from playbill.features import ServiceSchema

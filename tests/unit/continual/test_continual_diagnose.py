@@ -10,10 +10,9 @@ import polars as pl
 import pytest
 
 from fixtures import evaluation_service as world
-from playbill.continual import DiagnoseOptions
-from playbill.continual.diagnose import diagnose_model
-from playbill.continual.diagnosis import check_plot, diagnosis_grids, draw
-from playbill.continual.slice_facts import distances, jensen_shannon
+from playbill.continual.diagnosis.diagnose import DiagnoseOptions, diagnose_model
+from playbill.continual.diagnosis.diagnosis import check_plot, diagnosis_grids, draw
+from playbill.continual.diagnosis.slice_facts import distances, jensen_shannon
 from playbill.datasets import make_split
 from playbill.errors import ConfigError, StateError, UnknownNameError
 from playbill.evaluation import CanvasScorer, OpenModel
@@ -127,7 +126,7 @@ def test_one_slice_is_compared_with_nothing(service):
 
 
 def test_names_are_looked_up_before_anything_is_read():
-    from playbill.continual import diagnose
+    from playbill.continual.diagnosis.diagnose import diagnose
 
     with pytest.raises(UnknownNameError, match="Did you mean 'country'"):
         diagnose(None, "tiny", DiagnoseOptions(by="contry"))

@@ -12,8 +12,8 @@ import pytest
 import torch
 
 from fixtures import evaluation_service as service
-from playbill.continual import gate as gates
-from playbill.continual.folding import (
+from playbill.continual.ensembles import gate as gates
+from playbill.continual.ensembles.folding import (
     PastRequests,
     fit_map,
     fold_member,
@@ -21,8 +21,8 @@ from playbill.continual.folding import (
     popularity_by_country,
     solve_map,
 )
-from playbill.continual.gate import GateWindow, gate_groups, learn_gate
-from playbill.continual.members import Member, main_head, require_window, title_canvases, trained_on_window
+from playbill.continual.ensembles.gate import GateWindow, gate_groups, learn_gate
+from playbill.continual.ensembles.members import Member, main_head, require_window, title_canvases, trained_on_window
 from playbill.datasets import Encoder, EncoderState, Request, Split, make_split
 from playbill.definitions.specs import EnsembleSpec, MemberSpec, ResolvedModel
 from playbill.errors import StateError

@@ -21,7 +21,7 @@ from fixtures.vocabulary_problem import (
     state,
     states,
 )
-from playbill.continual.growth import MOMENTS, OptimizerState, grown_config, grown_network
+from playbill.continual.incremental.growth import MOMENTS, OptimizerState, grown_config, grown_network
 from playbill.datasets import Encoder
 from playbill.datasets.encoding.encoder import EncoderState
 from playbill.datasets.encoding.fit import grown_encoder

@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from playbill.continual.pooling import choose, pooled
+from playbill.continual.countries.pooling import choose, pooled
 
 GAINS = st.lists(st.floats(-0.1, 0.1), min_size=2, max_size=12)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from playbill.continual.size_matched import HISTORY_BANDS, group_gaps
+from playbill.continual.diagnosis.size_matched import HISTORY_BANDS, group_gaps
 
 N = 6_000
 

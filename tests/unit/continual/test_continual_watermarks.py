@@ -13,7 +13,7 @@ import sqlalchemy as sa
 
 from playbill.clock import FixedClock
 from playbill.config import ProjectFolder, ProjectSettings, Workspace
-from playbill.continual.watermarks import UpdateLease, UpdateRecords, UpdateRow
+from playbill.continual.incremental.watermarks import UpdateLease, UpdateRecords, UpdateRow
 from playbill.errors import StateError
 from playbill.tables.database import open_database
 

@@ -9,7 +9,7 @@ import polars as pl
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from playbill.continual.window import UpdateWindow, draw_replay, find_window, same_window
+from playbill.continual.incremental.window import UpdateWindow, draw_replay, find_window, same_window
 from playbill.datasets import Split, make_split
 from playbill.definitions.specs import UpdateSpec
 

@@ -17,9 +17,9 @@ from typing import Any
 import polars as pl
 
 from playbill.clock import FixedClock
-from playbill.continual.examples import update_examples
-from playbill.continual.growth import OptimizerState, grown_network
-from playbill.continual.window import same_window
+from playbill.continual.incremental.examples import update_examples
+from playbill.continual.incremental.growth import OptimizerState, grown_network
+from playbill.continual.incremental.window import same_window
 from playbill.datasets import Split, TrainingSet, build_training_set
 from playbill.datasets.splits import FOLDS
 from playbill.definitions.specs import ResolvedModel

@@ -17,9 +17,9 @@ import polars as pl
 from playbill import metrics
 from playbill.arrays import Floats64, Indices
 from playbill.config import Workspace
-from playbill.continual.diagnosis import Diagnosis, SliceDiagnosis, Verdict, reasons_of, suggestion_of
-from playbill.continual.size_matched import GroupGap, group_gaps
-from playbill.continual.slice_facts import SliceLog, distances
+from playbill.continual.diagnosis.diagnosis import Diagnosis, SliceDiagnosis, Verdict, reasons_of, suggestion_of
+from playbill.continual.diagnosis.size_matched import GroupGap, group_gaps
+from playbill.continual.diagnosis.slice_facts import SliceLog, distances
 from playbill.datasets.examples.sampling import UNKNOWN_BAND
 from playbill.datasets.splits import PROTOCOLS, TIME_PROTOCOLS
 from playbill.definitions.specs.head import loss_plugin

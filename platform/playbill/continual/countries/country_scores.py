@@ -13,7 +13,7 @@ import numpy as np
 import polars as pl
 
 from playbill.arrays import Floats64, Ints64
-from playbill.continual.pooling import choose
+from playbill.continual.countries.pooling import choose
 from playbill.datasets import Request
 from playbill.definitions.specs import ResolvedModel
 from playbill.evaluation.canvases.model import CanvasScorer

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import polars as pl
 
-from playbill.continual.slice_facts import FACTS, PARTS
+from playbill.continual.diagnosis.slice_facts import FACTS, PARTS
 from playbill.errors import ConfigError
 from playbill.evaluation.rendering.grids import Grid, with_interval, with_sign
 from playbill.evaluation.rendering.plots import bars_with_intervals

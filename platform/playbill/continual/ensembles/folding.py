@@ -17,7 +17,7 @@ import polars as pl
 import torch
 
 from playbill.arrays import Floats32, Floats64, Ints64
-from playbill.continual.members import Member, main_head, title_canvases
+from playbill.continual.ensembles.members import Member, main_head, title_canvases
 from playbill.datasets import Request
 from playbill.datasets.encoding.requests import encode_requests
 from playbill.definitions.specs import EnsembleSpec

@@ -18,10 +18,10 @@ import numpy as np
 import polars as pl
 
 from playbill.config import Workspace
-from playbill.continual.ensemble_report import log_ensemble, log_weights, notes_of
-from playbill.continual.folding import Folded, PastRequests, ensemble_config, fold_member, prepare_terms
-from playbill.continual.gate import GateWindow, LearntGate, learn_gate
-from playbill.continual.members import Member, open_members, require_window
+from playbill.continual.ensembles.ensemble_report import log_ensemble, log_weights, notes_of
+from playbill.continual.ensembles.folding import Folded, PastRequests, ensemble_config, fold_member, prepare_terms
+from playbill.continual.ensembles.gate import GateWindow, LearntGate, learn_gate
+from playbill.continual.ensembles.members import Member, open_members, require_window
 from playbill.datasets import Request, Split
 from playbill.definitions.specs import EnsembleSpec, ResolvedModel, reward_versions
 from playbill.definitions.zoo import open_zoo

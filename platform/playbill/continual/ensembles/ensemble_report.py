@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from playbill.continual.folding import Folded
-from playbill.continual.gate import GateGain, LearntGate
+from playbill.continual.ensembles.folding import Folded
+from playbill.continual.ensembles.gate import GateGain, LearntGate
 from playbill.definitions.specs import EnsembleSpec
 from playbill.evaluation.rendering.plots import figure_with_axes
 from playbill.versions.tracking import RunHandle

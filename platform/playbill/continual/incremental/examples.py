@@ -16,7 +16,7 @@ import polars as pl
 
 from playbill.arrays import Bools, Floats32
 from playbill.clock import parse_moment
-from playbill.continual.window import LEARNT, UpdateWindow, draw_replay
+from playbill.continual.incremental.window import LEARNT, UpdateWindow, draw_replay
 from playbill.datasets import Split, TrainingSet, request_context
 from playbill.datasets.build import Earlier, TrainingFeatureSource, assemble
 from playbill.datasets.checks import Boundary

@@ -10,10 +10,10 @@ import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 
-from playbill.continual.examples import UpdateExamples, update_examples
-from playbill.continual.growth import OptimizerState, grown_config, grown_network
-from playbill.continual.measuring import Measurement, measure_champion, record_evaluation
-from playbill.continual.window import UpdateWindow
+from playbill.continual.incremental.examples import UpdateExamples, update_examples
+from playbill.continual.incremental.growth import OptimizerState, grown_config, grown_network
+from playbill.continual.incremental.measuring import Measurement, measure_champion, record_evaluation
+from playbill.continual.incremental.window import UpdateWindow
 from playbill.datasets import Split, TrainingSet
 from playbill.definitions.specs import ResolvedModel
 from playbill.evaluation.canvases.loaded_version import SPLIT

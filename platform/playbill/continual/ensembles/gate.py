@@ -20,7 +20,7 @@ import polars as pl
 import torch
 
 from playbill.arrays import Floats32, Floats64, Ints64, Mask
-from playbill.continual.members import Member, main_head, title_canvases
+from playbill.continual.ensembles.members import Member, main_head, title_canvases
 from playbill.datasets import Request, Split
 from playbill.definitions.specs import EnsembleSpec, ResolvedModel
 from playbill.errors import StateError

@@ -8,7 +8,7 @@ from typing import Any
 import polars as pl
 
 from playbill.arrays import Floats64
-from playbill.continual.country_scores import LEAST_MEMBERS, Choice, interval_of
+from playbill.continual.countries.country_scores import LEAST_MEMBERS, Choice, interval_of
 from playbill.evaluation.canvases.model import ModelEvaluation
 from playbill.metrics import Interval
 from playbill.training.country_adapters import AdapterSettings

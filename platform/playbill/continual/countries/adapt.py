@@ -17,9 +17,15 @@ from typing import Any
 
 from playbill.clock import parse_moment
 from playbill.config import Workspace
-from playbill.continual.adapted_version import AdaptedVersion
-from playbill.continual.country_scores import LEAST_MEMBERS, Choice, choose_weights, interval_of, ndcg_by_request
-from playbill.continual.country_table import (
+from playbill.continual.countries.adapted_version import AdaptedVersion
+from playbill.continual.countries.country_scores import (
+    LEAST_MEMBERS,
+    Choice,
+    choose_weights,
+    interval_of,
+    ndcg_by_request,
+)
+from playbill.continual.countries.country_table import (
     ARMS,
     AdaptOptions,
     AdaptOutcome,

@@ -1,7 +1,7 @@
 """One update: the champion goes on learning from the events that came since, and a candidate is registered.
 
 Nothing that the champion's bundle has is made again: its vocabularies grow, its weights and its optimizer go on, and
-what it counted from the log stays. An update is one record (`continual.watermarks`) and one folder of the
+what it counted from the log stays. An update is one record (`continual.incremental.watermarks`) and one folder of the
 runs; killed at any moment, the same command goes on with the same events.
 """
 
@@ -16,11 +16,11 @@ from typing import Literal
 
 from playbill import __version__
 from playbill.config import Workspace
-from playbill.continual.definitions import require_same_features, updated_definition
-from playbill.continual.examples import watermark_of
-from playbill.continual.run import NOTHING, Taken, UpdateRun
-from playbill.continual.watermarks import UpdateLease, UpdateRecords, UpdateRow
-from playbill.continual.window import UpdateWindow, find_window, log_state, same_window
+from playbill.continual.incremental.definitions import require_same_features, updated_definition
+from playbill.continual.incremental.examples import watermark_of
+from playbill.continual.incremental.run import NOTHING, Taken, UpdateRun
+from playbill.continual.incremental.watermarks import UpdateLease, UpdateRecords, UpdateRow
+from playbill.continual.incremental.window import UpdateWindow, find_window, log_state, same_window
 from playbill.datasets import Split
 from playbill.definitions.zoo import open_zoo
 from playbill.errors import IntegrityError, StateError

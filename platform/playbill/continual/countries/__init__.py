@@ -1,0 +1,1 @@
+"""Weights of a country beside those of a version, where they are ahead."""

@@ -1,0 +1,1 @@
+"""A champion trained on with the events that came since, each once."""
