@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch import distributed as dist
 
 from playbill.definitions.specs.network import read_balance
@@ -35,6 +35,7 @@ from playbill.training.contract import (
 )
 from playbill.training.optimizer import (
     Average,
+    Optimizer,
     build_optimizer,
     make_balancer,
     one_cycle,
@@ -91,6 +92,16 @@ def tables_by_rows(network: Network, batches: BatchSource, world: int) -> list[T
     return [table.weight for table in network.title_tables() if table.weight.requires_grad]
 
 
+def optimizer_of(
+    network: Network, settings: LoopSettings, by_rows: list[Tensor], parts: Mapping[str, nn.Parameter] | None = None
+) -> Optimizer:
+    """Return the optimizer that a run of these settings moves a network with; see `build_optimizer`."""
+    given = settings.head_rates  # it may name heads that the data left out
+    heads = enumerate(head.name for head in network.config.heads)
+    rates = {f"heads.{place}.": given[name] for place, name in heads if name in given}
+    return build_optimizer(network, settings.weight_decay, settings.head_rate, by_rows, parts, rates)
+
+
 class _LoopRun:
     def __init__(
         self,
@@ -121,9 +132,7 @@ class _LoopRun:
         for table in (table for table in network.title_tables() if table.weight.requires_grad):
             table.sparse = bool(by_rows)
         own = self.held.parameters
-        given = settings.head_rates  # it may name heads that the data left out
-        rates = {f"heads.{place}.": given[name] for place, name in enumerate(self.heads) if name in given}
-        self.optimizer = build_optimizer(network, settings.weight_decay, settings.head_rate, by_rows, own, rates)
+        self.optimizer = optimizer_of(network, settings, by_rows, own)
         self.average = Average(own.values(), settings.ema, by_rows)
         self.step = 0
         self.reports: list[dict[str, float]] = []

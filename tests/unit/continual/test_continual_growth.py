@@ -162,11 +162,16 @@ def test_moments_of_learnt_rows_go_on_and_those_of_new_rows_are_zero(parent: Par
         assert devices.eq(0).all(dim=1).any(), "a new device has no moments"
 
 
-def test_a_run_begins_with_the_optimizer_that_another_ended_with(tmp_path: Path) -> None:
-    result = fit(ring.ring_network(), ring.RingBatches(), ring.SETTINGS, folder=tmp_path / "first")
-    own = OptimizerState.read(result.network, ring.SETTINGS, tmp_path / "first")
+@pytest.mark.parametrize("rates", [{}, {"play": 0.5}])
+def test_a_run_begins_with_the_optimizer_that_another_ended_with(tmp_path: Path, rates: dict[str, float]) -> None:
+    first = ring.SETTINGS.model_copy(update={"head_rates": rates})
+    result = fit(ring.ring_network(), ring.RingBatches(), first, folder=tmp_path / "first")
+    own = OptimizerState.read(result.network, first, tmp_path / "first")
     assert own is not None
-    settings = ring.SETTINGS.model_copy(update={"epochs": 1, "learning_rate": 1e-9})
+    for name, parameter in result.network.named_parameters():
+        if name in own.steps:
+            assert own.moments["exp_avg"][name].shape == parameter.shape, name
+    settings = first.model_copy(update={"epochs": 1, "learning_rate": 1e-9})
     own.begin(tmp_path / "second", result.network, ring.RingBatches(), settings, workers=0)
     ended = load_checkpoint(checkpoints(tmp_path / "first")[-1], None).optimizer["state"]
     begun = load_checkpoint(checkpoints(tmp_path / "second")[0], None)

@@ -26,8 +26,7 @@ from playbill.ranking.scoring.bundle import Bundle
 from playbill.training.checkpoint import Checkpoint, checkpoints, load_checkpoint, save_checkpoint
 from playbill.training.contract import BatchSource, LoopSettings
 from playbill.training.inherit import OF_THE_LOG, NamedTensors, Parent, axes_of, take, years_among
-from playbill.training.loop import tables_by_rows
-from playbill.training.optimizer import build_optimizer
+from playbill.training.loop import optimizer_of, tables_by_rows
 
 NEIGHBOURS = 10  # learnt titles whose mean a new one starts from
 NOISE = 0.1  # of a mean: this share of the deviation of learnt vectors
@@ -179,7 +178,7 @@ class OptimizerState:
     def begin(self, folder: Path, network: Network, data: BatchSource, settings: LoopSettings, workers: int) -> None:
         """Write a checkpoint before the first step, which a run in this folder goes on from."""
         by_rows = tables_by_rows(network, data, max(1, workers))
-        optimizer = build_optimizer(network, settings.weight_decay, settings.head_rate, by_rows)
+        optimizer = optimizer_of(network, settings, by_rows)
         state = optimizer.state_dict()
         dense, rows = _parameter_order(network, settings, by_rows)
         state["state"] = self._entries(dense, lambda step: torch.tensor(step))
@@ -216,7 +215,7 @@ def _hold(network: Network, values: Mapping[str, Tensor]) -> None:
 
 def _parameter_order(network: Network, settings: LoopSettings, by_rows: list[Tensor]) -> tuple[list[str], list[str]]:
     """Return the parameters in the order in which an optimizer's state numbers them, those of `by_rows` apart."""
-    groups = build_optimizer(network, settings.weight_decay, settings.head_rate, by_rows).param_groups
+    groups = optimizer_of(network, settings, by_rows).param_groups
     names = {id(parameter): name for name, parameter in network.named_parameters()}
     sparse = {names[id(table)] for table in by_rows}
     order = [names[id(parameter)] for group in groups for parameter in group["params"]]
