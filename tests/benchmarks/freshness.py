@@ -44,10 +44,11 @@ MODEL, CLEAR = "everycanvas", "launch_week"
 @click.option("--dim", default=32, show_default=True)
 @click.option("--epochs", default=3, show_default=True)
 @click.option("--seed", default=17, show_default=True)
+@click.option("--rate", type=float, help="Learning rate of updates over that of training (default: the definition's).")
 @click.option("--home", type=click.Path(path_type=Path), help="Keeps the workspace and its versions, to go on later.")
 @click.option("--keep", type=click.Path(path_type=Path), help="JSON file whose rows of these logs are replaced.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object as the last line.")
-def main(logs, until, home, keep, dim, epochs, as_json, **given):
+def main(logs, until, home, keep, dim, epochs, rate, as_json, **given):
     """Replay each log.
 
     Example: python tests/benchmarks/freshness.py --log world:600:28:41 --days 8 --json
@@ -59,15 +60,18 @@ def main(logs, until, home, keep, dim, epochs, as_json, **given):
     for log in logs:
         name = ":".join(part for part in log.split(":") if not Path(part).is_dir())
         with tempfile.TemporaryDirectory() as scratch:
-            rows[name] = rows.get(name, {}) | of_log(log, until, options, home or Path(scratch), dim, epochs, keep)
+            rows[name] = rows.get(name, {}) | of_log(
+                log, until, options, home or Path(scratch), (dim, epochs, rate), keep
+            )
         if keep:
             keep.write_text(json.dumps({"logs": rows}, indent=1) + "\n")
     if as_json:
         print(json.dumps({name: verdicts(row) for name, row in rows.items()}))
 
 
-def of_log(log, until, options, home, dim, epochs, keep):
-    """Replay one log and return what was found, by part."""
+def of_log(log, until, options, home, recipe, keep):
+    """Replay one log and return what was found, by part. `recipe` is the width, passes, and rate of updates."""
+    dim, epochs, rate = recipe
     workspace = ProjectFolder(ROOT, ProjectSettings(home=str(home), workspace="bench")).workspace()
     if not Tables(workspace).exists():
         bring_in(workspace, log.split(":"), until)
@@ -75,6 +79,9 @@ def of_log(log, until, options, home, dim, epochs, keep):
         build_features(workspace)
     resolved = open_zoo(workspace.project.model_zoo, workspace.project.feature_repo).model(MODEL)
     resolved = with_trunk(with_recipe(resolved, options.seed, epochs=epochs), dim)
+    if rate is not None:
+        updates = resolved.model.update.model_copy(update={"rate": rate})
+        resolved = resolved.model_copy(update={"model": resolved.model.model_copy(update={"update": updates})})
     tell = lambda name: print(name, flush=True)  # noqa: E731
     found = FreshnessStudy.of_workspace(workspace, resolved, options, workspace.runs / "freshness", tell).run()
     if keep:
