@@ -288,6 +288,7 @@ NEITHER: dict[str, str] = {
     "training.term_fit.fit_weights": "reads samples of cases that learn_weights has checked",
     "training.term_weights.learn_weights": "reads cases that build_case and assert_fitted_before have checked",
     "training.run.train": "goes through build_training_set",
+    "freshness.versions.VersionTrainer.train": "goes through build_training_set",
 }
 """Builder -> why it needs neither."""
 
