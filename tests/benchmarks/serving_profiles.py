@@ -67,7 +67,7 @@ class Pasts:
         )
         self.pasts[member] = pl.concat([past, one])
 
-    def read(self, served: ActiveModel, member_id: str | None, at: Any, *, past: bool = False) -> MemberState:
+    def read(self, served: ActiveModel, member_id: str | None, at: Any, **how: Any) -> MemberState:
         """Return what is known of a member."""
         history = self.pasts[int(member_id or 0)]
         return MemberState(history, ServedFeatures(), country=UNKNOWN_COUNTRY)
