@@ -31,9 +31,9 @@ check: install
 	$(BIN)/playbill check
 	$(PYTEST) tests/unit tests/contract
 
-# Everything: check, then real Feast, Ray and MLflow, the server, the wheel and the quickstart. Long files come first, so that no process waits.
+# Everything: check, then real Feast, Ray and MLflow, the server, the wheel and the quickstart.
 test: check
-	$(PYTEST) --no-loadscope-reorder tests/e2e tests/integration tests/faults tests/parity
+	$(PYTEST) tests/parity tests/integration tests/faults tests/e2e
 
 # Whether a change of layout left what Playbill puts out as it was: four minutes, equal on the same processor and torch.
 golden: install

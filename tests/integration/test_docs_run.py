@@ -94,6 +94,7 @@ def test_commands_of_the_docs_that_write_run_one_after_the_other(trained: Playbi
         words = [named.get(word, word) for word in shlex.split(line)]
         words = [word.replace("everycanvas:2", "everycanvas:1") for word in words]
         words = [word.replace("foundation@champion", "everycanvas:1") for word in words]
+        words = [word.replace("everywhere:1", "everycanvas:1") for word in words]
         result = CliRunner().invoke(main, [*root, *words])
         if result.exit_code:
             progress.append((line, result.output, repr(result.exception)))
