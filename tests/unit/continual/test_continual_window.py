@@ -5,11 +5,20 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import numpy as np
 import polars as pl
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from playbill.continual.incremental.window import UpdateWindow, draw_replay, find_window, same_window
+from playbill.continual.incremental.window import (
+    STRETCH,
+    UpdateWindow,
+    draw_replay,
+    find_window,
+    same_window,
+    stretches,
+)
 from playbill.datasets import Split, make_split
 from playbill.definitions.specs import UpdateSpec
 
@@ -155,3 +164,17 @@ def test_every_event_is_learnt_once_in_whatever_order_events_arrive(arrivals: li
     assert set(times.values()) == {1}
     assert times.keys() == learnt(split)
     assert learnt(split) | set(split.frame["event_id"]) <= set(log.frame["event_id"])
+
+
+@pytest.mark.parametrize(("events", "wanted"), [(1, 1), (400, 7), (400, 33), (2000, 400), (2000, 1999), (300, 500)])
+def test_stretches_are_those_of_one_end_after_the_other(events: int, wanted: int) -> None:
+    generator = np.random.default_rng(events + wanted)
+    member = np.sort(generator.integers(0, 1 + events // 40, events))
+    ends = generator.permutation(events)
+    chosen = np.zeros(events, np.bool_)
+    for end in ends.tolist():
+        first = max(0, end + 1 - min(STRETCH, wanted - int(chosen.sum())))
+        chosen[first : end + 1] |= member[first : end + 1] == member[end]
+        if chosen.sum() >= wanted:
+            break
+    assert np.array_equal(stretches(pl.Series(member), ends, wanted), chosen)

@@ -13,6 +13,7 @@ from datetime import datetime
 import numpy as np
 import polars as pl
 
+from playbill.arrays import Bools, Ints64
 from playbill.datasets import Split
 from playbill.datasets.splits import FOLDS
 from playbill.definitions.specs import UpdateSpec
@@ -124,12 +125,24 @@ def draw_replay(tables: Tables, learnt: Split, window: UpdateWindow, share: floa
     if not wanted or log.is_empty():
         return log.clear()
     generator = np.random.default_rng((seed, int(window.digest[:12], 16)))
-    ends = generator.permutation(log.height)[:wanted]
-    member = log["member_id"].rle_id().to_numpy()
-    chosen = np.zeros(log.height, np.bool_)
-    for end in ends.tolist():
-        first = max(0, end + 1 - min(STRETCH, wanted - int(chosen.sum())))
-        chosen[first : end + 1] |= member[first : end + 1] == member[end]
-        if chosen.sum() >= wanted:
-            break
-    return log.filter(pl.Series(chosen))
+    return log.filter(pl.Series(stretches(log["member_id"], generator.permutation(log.height), wanted)))
+
+
+def stretches(member: pl.Series, ends: Ints64, wanted: int) -> Bools:
+    """Return [n] which of n events are chosen, `wanted` of them as far as `ends` [any] bring so many.
+
+    Each end brings the `STRETCH` events of its member up to it, the last ones fewer, so that no more are chosen. As
+    many ends are taken at once as cannot bring too many.
+    """
+    first = np.flatnonzero(np.r_[True, np.diff(member.rle_id().to_numpy()) != 0])
+    begin = first[np.searchsorted(first, ends, side="right") - 1]  # first event of the member of each end
+    steps = np.zeros(len(member) + 1, np.int64)
+    chosen, at, missing = np.zeros(len(member), np.bool_), 0, wanted
+    while missing > 0 and at < len(ends):
+        count, length = max(1, missing // STRETCH), min(STRETCH, missing)
+        own = slice(at, at + count)
+        np.add.at(steps, np.maximum(begin[own], ends[own] + 1 - length), 1)
+        np.add.at(steps, ends[own] + 1, -1)
+        chosen, at = steps[:-1].cumsum() > 0, at + count
+        missing = wanted - int(chosen.sum())
+    return chosen
