@@ -53,8 +53,8 @@ MODEL = "mine"
 DAY = timedelta(days=1)
 SHAPE = {
     "history": {"length": 200},
-    "trunk": {"type": "gated_transformer", "dim": 64, "layers": 2, "heads": 2, "dropout": 0.1},
-    "training": {"epochs": 5, "learning_rate": 4.0e-3},
+    "trunk": {"type": "gated_transformer", "layers": 2, "heads": 2, "dropout": 0.1},
+    "training": {"learning_rate": 4.0e-3},
     "evaluate": {"protocol": "global_time", "slices": []},
     "gates": [{"metric": "ndcg@10", "canvas": "home", "against": "champion", "tolerance": "-50%"}],
     "promote": "auto",
@@ -114,6 +114,8 @@ def _result(
         "spent": [asdict(one) for one in spent],
         "members": options.members,
         "update": options.update,
+        "epochs": options.epochs,
+        "width": options.width,
     }
 
 
@@ -123,6 +125,7 @@ def _prepared(options: argparse.Namespace, folder: Path, first: datetime) -> Ite
     definition = folder / "model_zoo" / "models" / f"{MODEL}.yaml"
     shape = SHAPE | {"update": json.loads(options.update)}
     shape["training"] = SHAPE["training"] | {"epochs": options.epochs}
+    shape["trunk"] = SHAPE["trunk"] | {"dim": options.width}
     definition.write_text(yaml.safe_dump(yaml.safe_load(definition.read_text()) | shape))
     data = folder / "data"
     data.mkdir()
@@ -233,7 +236,8 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--days", type=int, default=3, help="updates that are counted, beside the first one")
     parser.add_argument("--test-days", type=int, default=31, help="days after the last update to measure on")
     parser.add_argument("--members", type=float, default=1.0, help="share of the members")
-    parser.add_argument("--epochs", type=int, default=5)
+    parser.add_argument("--epochs", type=int, default=6)
+    parser.add_argument("--width", type=int, default=128)
     parser.add_argument("--update", default="{}", help="keys of `update` in the definition, as JSON")
     parser.add_argument("--stage", choices=STAGES, help=argparse.SUPPRESS)
     parser.add_argument("--json", action="store_true", help="print one JSON object as the last line")
