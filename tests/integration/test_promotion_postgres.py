@@ -11,7 +11,8 @@ import pytest
 
 from playbill.clock import FixedClock
 from playbill.config import ProjectFolder, ProjectSettings, ServicesSettings, Workspace
-from playbill.versions.promotion.records import Decision, Lease, LeaseLostError, PromotionLog
+from playbill.tables.leases import Lease, LeaseLostError
+from playbill.versions.promotion.records import Decision, PromotionLog
 
 NOON = datetime(2026, 1, 1, 12, 0, 0, 123456, tzinfo=UTC)
 
@@ -23,7 +24,9 @@ def workspace(tmp_path: Path, postgres_url: str) -> Workspace:
 
 
 def lease(workspace: Workspace, holder: str) -> Lease:
-    return Lease(workspace.database_url, f"promotion/{workspace.name}", holder, FixedClock(NOON))
+    return Lease(
+        workspace.database_url, f"promotion/{workspace.name}", holder, FixedClock(NOON), 30, purpose="promotions"
+    )
 
 
 def test_decisions_and_approvals_round_trip(workspace: Workspace) -> None:

@@ -11,11 +11,10 @@ import torch
 from torch import Tensor, multiprocessing
 from torch import distributed as dist
 
-import playbill.training.shards as shards
 from fixtures import many_heads as problem
 from fixtures import ring_problem as ring
 from playbill.errors import StateError
-from playbill.training import WorkerPlace, fit
+from playbill.training import WorkerPlace, fit, replicas, shards
 from playbill.training.checkpoint import checkpoints, load_checkpoint
 
 ROUNDING = 1e-4  # of the norm of the whole gradient, relative: rounding adds up over a dozen steps
@@ -32,7 +31,7 @@ WORLD = 3  # nine titles and widths of 16 and 48 in three parts; two heads and t
 def trained(place: WorkerPlace, network: dict[str, Any], **options: Any) -> dict[str, Any]:
     """Return this worker's parts of the norms that gradients were clipped by, and how the run ended."""
     norms: list[float] = []
-    kind = shards.ShardedNetwork if place.sharded else shards.WholeNetwork
+    kind = shards.ShardedNetwork if place.sharded else replicas.WholeNetwork
     plain = kind.clip
 
     def watch(held: Any, largest: float) -> Tensor:

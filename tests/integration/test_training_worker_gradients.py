@@ -13,7 +13,7 @@ from torch import distributed as dist
 from fixtures import many_heads as problem
 from fixtures import ring_problem as ring
 from playbill.training import WorkerPlace, fit
-from playbill.training.shards import WholeNetwork
+from playbill.training.replicas import WholeNetwork
 
 STEPS = ring.MEMBERS // ring.SHARED
 ROUNDING = 1e-5

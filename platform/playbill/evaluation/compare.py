@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from scipy.special import stdtr, stdtrit
 
 from playbill import metrics
 from playbill.arrays import Floats64
@@ -304,6 +303,8 @@ def _welch(bootstrap: MemberBootstrap, ours: Floats64, theirs: Floats64) -> tupl
     value = float(change.mean())
     if total <= 0.0:
         return Interval(value, value, value), 1.0 if value == 0.0 else 0.0
+    from scipy.special import stdtr, stdtrit  # takes a third of a second, and updates need another part of this module
+
     freedom = min(total**2 / sum(variance**2 / degrees for variance, degrees in parts), 1e9)
     half = float(stdtrit(freedom, 0.5 + DEFAULT_LEVEL / 2.0)) * total**0.5
     return Interval(value, value - half, value + half), float(2.0 * stdtr(freedom, -abs(value) / total**0.5))

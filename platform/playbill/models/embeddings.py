@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import torch
@@ -200,8 +201,9 @@ WORD_BITS = 64
 _STEP, _MIX_1, _MIX_2 = (np.uint64(value) for value in (0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB))
 
 
+@lru_cache(maxsize=1)
 def sign_patterns(buckets: int, dim: int) -> Tensor:
-    """Return [buckets, M] float32 patterns of -1 and 1; row 0 (no gram) is zero.
+    """Return [buckets, M] float32 patterns of -1 and 1; row 0 (no gram) is zero. All networks of a size have the same.
 
     The signs are bits of SplitMix64 (Steele et al., OOPSLA 2014), so they are the same on every machine and
     need no place in a checkpoint.

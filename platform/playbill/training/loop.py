@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -41,7 +41,10 @@ from playbill.training.optimizer import (
     one_cycle,
     set_learning_rate,
 )
-from playbill.training.shards import ShardedNetwork, WholeNetwork
+from playbill.training.replicas import WholeNetwork
+
+if TYPE_CHECKING:
+    from playbill.training.shards import ShardedNetwork
 
 ROWS_FROM = 20_000  # titles from which on a step that reads the titles of its batch alone moves their rows alone
 
@@ -102,6 +105,15 @@ def optimizer_of(
     return build_optimizer(network, settings.weight_decay, settings.head_rate, by_rows, parts, rates)
 
 
+def _held(network: Network, place: WorkerPlace) -> WholeNetwork | ShardedNetwork:
+    """Return the network as a worker holds it."""
+    if not place.sharded:
+        return WholeNetwork(network, place)
+    from playbill.training.shards import ShardedNetwork  # torch's own part of it takes most of a second
+
+    return ShardedNetwork(network, place)
+
+
 class _LoopRun:
     def __init__(
         self,
@@ -117,7 +129,7 @@ class _LoopRun:
         self.batches, self.settings, self.place, self.folder = batches, settings, place, folder
         self.report, self.progress, self.validate = report, progress, validate
         self.network = network
-        self.held = (ShardedNetwork if place.sharded else WholeNetwork)(network, place)
+        self.held = _held(network, place)
         self.titles = TitleInputs.from_arrays(batches.titles, place.device)
         self.heads = [head.name for head in network.config.heads]
         self.head_scale = torch.tensor([head.weight for head in network.config.heads])
@@ -344,16 +356,16 @@ def reproducible(device: torch.device) -> Iterator[None]:
 
     Without it, threads add up the gradients of indexed rows in the order in which they come, and float sums differ by
     it. New memory is not filled with nan, as torch else does in this mode: everything here is written before it is
-    read, and filling costs a tenth of a step.
+    read, and filling costs a tenth of a step. The mode is set by its number: `use_deterministic_algorithms` does the
+    same, but tells torch's compiler too, whose import takes a second.
     """
     memory: Any = torch.utils.deterministic
-    before = torch.are_deterministic_algorithms_enabled()
-    warn_only, filled = torch.is_deterministic_algorithms_warn_only_enabled(), memory.fill_uninitialized_memory
+    before, filled = torch.get_deterministic_debug_mode(), memory.fill_uninitialized_memory
     if device.type == "cpu":
-        torch.use_deterministic_algorithms(True)
+        torch.set_deterministic_debug_mode("error")
         memory.fill_uninitialized_memory = False
     try:
         yield
     finally:
-        torch.use_deterministic_algorithms(before, warn_only=warn_only)
+        torch.set_deterministic_debug_mode(before)
         memory.fill_uninitialized_memory = filled

@@ -12,6 +12,7 @@ Axis letter: K heads.
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any, Protocol
@@ -36,6 +37,25 @@ OF_HEADS = ("heads.", "title_bias.", "canvas_titles.", "sharing.")
 """Parameters that heads or canvases do not share, or share as they like."""
 SMALLEST_DECAY = 1e-30  # a decay counts as at least so much where its logarithm is needed
 TIMES = "times"  # key of a parameter group: its learning rate over the schedule's
+
+
+class _WithoutCompiler(torch.optim.Optimizer):
+    """Methods that do not import torch's compiler, which takes a second and is of use to a compiled step alone.
+
+    torch wraps them so that a compiler leaves them alone, and imports it to say so. What they do is the same.
+    """
+
+    add_param_group = inspect.unwrap(torch.optim.Optimizer.add_param_group)
+    state_dict = inspect.unwrap(torch.optim.Optimizer.state_dict)
+    load_state_dict = inspect.unwrap(torch.optim.Optimizer.load_state_dict)
+
+
+class _AdamW(_WithoutCompiler, torch.optim.AdamW):
+    step = torch.no_grad()(inspect.unwrap(torch.optim.AdamW.step))
+
+
+class _SparseAdam(_WithoutCompiler, torch.optim.SparseAdam):
+    pass
 
 
 class Optimizer:
@@ -102,8 +122,8 @@ def build_optimizer(
     for (rows, _, times, free), parameters in sorted(groups.items(), key=lambda item: item[0]):
         decay = {} if rows else {"weight_decay": 0.0 if free else weight_decay / times}
         made[rows].append({"params": parameters, TIMES: times, **decay})
-    dense = torch.optim.AdamW(made[False], lr=0.0, betas=BETAS, fused=True)
-    return Optimizer(dense, torch.optim.SparseAdam(made[True], betas=BETAS) if made[True] else None)
+    dense = _AdamW(made[False], lr=0.0, betas=BETAS, fused=True)
+    return Optimizer(dense, _SparseAdam(made[True], betas=BETAS) if made[True] else None)
 
 
 def clip_gradients(parameters: Iterable[nn.Parameter], largest: float) -> Tensor:

@@ -4,7 +4,8 @@ Rows of the tables of titles are dealt out: worker r of W holds rows r ceil(T / 
 gradients, Adam's moments and average. A step asks the others for the rows that its part of the batch reads and sends
 their gradients back, so no worker ever sees a whole table unless a head ranks against every title. The trunk is sharded
 by torch's `fully_shard`, which gathers a block while it is computed; its parts are cut in the same way. All else is
-small, and whole on every worker, its gradients averaged by DDP.
+small, and whole on every worker, its gradients averaged by DDP. Imported where a run is sharded: torch's part of this
+takes most of a second.
 
 `fully_shard` alone would not do for the tables: it gathers the whole table in every step, and adds up a whole gradient
 of it on every worker before each takes its part.
@@ -14,7 +15,7 @@ one, D width.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -25,11 +26,11 @@ from torch import distributed as dist
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor
-from torch.nn.parallel import DistributedDataParallel
 
 from playbill.models import Network
 from playbill.training.contract import WorkerPlace
-from playbill.training.optimizer import Average, Optimizer, clip_gradients
+from playbill.training.optimizer import Average, Optimizer
+from playbill.training.replicas import averaging
 
 
 def own_rows(count: int, place: WorkerPlace) -> slice:
@@ -127,64 +128,6 @@ class ShardedTable(nn.Embedding):
         self.weight.grad = route.give_back(grad_UD, self.weight).div_(self.place.world)
 
 
-class WholeNetwork:
-    """A network of which every worker holds all.
-
-    Attributes:
-        model: What a step calls. Workers average their gradients in its backward pass.
-        parameters: Name -> parameter.
-    """
-
-    def __init__(self, network: Network, place: WorkerPlace) -> None:
-        self.network = network.to(place.device)
-        self.parameters = dict(network.named_parameters())
-        self.model: nn.Module = network if place.world == 1 else _averaging(network, place)
-
-    def take_gradients(self) -> None:
-        """Do nothing: they are where they belong."""
-
-    def clip(self, largest: float) -> Tensor:
-        """Shrink all gradients together to a norm of at most `largest`; return the norm they had."""
-        return clip_gradients(self.parameters.values(), largest)
-
-    def load(self, weights: Mapping[str, Tensor], optimizer: Optimizer, moments: dict[str, Any]) -> None:
-        """Go on from whole weights and the state of the optimizer."""
-        self.network.load_state_dict(weights)
-        optimizer.load_state_dict(moments)
-
-    def part(self, name: str, whole: Tensor) -> Tensor:
-        """Return what this worker holds of a tensor that is shaped as a parameter."""
-        return whole
-
-    def weights(self) -> dict[str, Tensor]:
-        """Return every parameter and statistic, whole."""
-        found: dict[str, Tensor] = self.network.state_dict()
-        return found
-
-    def whole(self, values: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Return tensors that are shaped as the parameters they are named by, whole."""
-        return dict(values)
-
-    def moments(self, optimizer: Optimizer) -> dict[str, Any]:
-        """Return the state of the optimizer, whole."""
-        return optimizer.state_dict()
-
-    @contextmanager
-    def averaged(self, average: Average) -> Iterator[Network]:
-        """Give the network its average weights for a while."""
-        average.swap()
-        yield self.network
-        average.swap()
-
-    def result(self, average: Average, best: Mapping[str, Tensor] | None) -> Network:
-        """Return the network with its average weights, or with the best where there are any."""
-        if best:
-            self.network.load_state_dict(best)
-        else:
-            average.swap()
-        return self.network
-
-
 class ShardedNetwork:
     """A network of which every worker holds a part, with the methods of `WholeNetwork`.
 
@@ -205,7 +148,7 @@ class ShardedNetwork:
         self.parameters = {name: _plain(own) for name, own in self._given.items()}
         self.parts = {name for name, own in self._given.items() if isinstance(own, DTensor)}
         self.parts |= {f"{name}.weight" for name in self.tables}
-        self.model: nn.Module = _averaging(network, place, but=self.parts)
+        self.model: nn.Module = averaging(network, place, but=self.parts)
 
     @torch.no_grad()
     def take_gradients(self) -> None:
@@ -343,14 +286,3 @@ def _local(value: Tensor) -> Tensor:
     assert isinstance(value, DTensor)
     local: Tensor = value.to_local()
     return local
-
-
-def _averaging(network: Network, place: WorkerPlace, but: Collection[str] = ()) -> nn.Module:
-    """Wrap a network so that workers average the gradients of its parameters but some.
-
-    A head without a labelled row in a batch gets no gradient there, hence `find_unused_parameters`.
-    """
-    if but:
-        DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(network, list(but))  # type: ignore[no-untyped-call]
-    devices = [place.device] if place.device.type != "cpu" else None
-    return DistributedDataParallel(network, device_ids=devices, find_unused_parameters=True)

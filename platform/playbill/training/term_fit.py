@@ -22,7 +22,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from scipy.optimize import minimize
 
 from playbill.arrays import Floats32, Floats64, Ints64, Mask
 from playbill.models.history_terms import LENGTHS
@@ -187,6 +186,8 @@ def fit_weights(
         first = np.concatenate(values)
     bounds = [(SMALLEST_SCALE, LARGEST)] * size + [(0.0, LARGEST)] * (ends[3] - size)
     bounds += [(-LARGEST, LARGEST)] * math.prod(shape_effects) + [(0.0, LARGEST)] * sum(counts)
+    from scipy.optimize import minimize  # takes a fifth of a second, and commands that fit nothing import this module
+
     found = minimize(loss, first, jac=True, method="L-BFGS-B", bounds=bounds, options=STOP)
     scale, shared, _, own, effects, blended = split(np.asarray(found.x, dtype=np.float64))
     return TermWeights(scale, shared, own, tuple(blended), effects)

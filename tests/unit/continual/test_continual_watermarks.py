@@ -115,4 +115,4 @@ def test_the_lease_of_another_machine_is_taken_over_when_it_was_not_renewed(work
 
 def held_by(workspace: Workspace, holder: str) -> None:
     with open_database(workspace.database_url).begin() as connection:
-        connection.execute(sa.text("UPDATE model_update_leases SET holder = :holder"), {"holder": holder})
+        connection.execute(sa.text("UPDATE promotion_leases SET holder = :holder"), {"holder": holder})

@@ -9,8 +9,9 @@ import pytest
 from playbill.clock import FixedClock
 from playbill.config import ProjectFolder, ProjectSettings, ServicesSettings, Workspace
 from playbill.errors import ServiceError
+from playbill.tables.leases import Lease, LeaseLostError
 from playbill.versions.promotion.gates import GateResult
-from playbill.versions.promotion.records import Decision, Lease, LeaseLostError, PromotionLog, Verdict
+from playbill.versions.promotion.records import Decision, PromotionLog, Verdict
 
 NOON = datetime(2026, 1, 1, 12, 0, 0, 123456, tzinfo=UTC)
 GATE = GateResult("ndcg@10 on home", "home/ndcg@10", 0.2, 0.1, 0.1, True)
@@ -27,7 +28,7 @@ def log(workspace: Workspace) -> PromotionLog:
 
 
 def lease(workspace: Workspace, holder: str = "a", at: datetime = NOON) -> Lease:
-    return Lease(workspace.database_url, "promotion/ml", holder, FixedClock(at), seconds=30)
+    return Lease(workspace.database_url, "promotion/ml", holder, FixedClock(at), 30, purpose="promotions")
 
 
 def decision(
@@ -97,23 +98,6 @@ def test_predecessors_are_a_stack(log: PromotionLog) -> None:
     assert before() == [2, 1]
     write(log, decision(1, kind="rollback"))
     assert before() == []
-
-
-def test_a_lease_is_held_by_one(workspace: Workspace) -> None:
-    first, second = lease(workspace, "a"), lease(workspace, "b")
-    assert first.acquire()
-    assert first.acquire()
-    assert not second.acquire()
-    assert second.current_holder() == "a"
-    first.release()
-    assert second.current_holder() is None
-    assert second.acquire()
-
-
-def test_a_lease_runs_out(workspace: Workspace) -> None:
-    assert lease(workspace, "a").acquire()
-    assert not lease(workspace, "b", NOON + timedelta(seconds=29)).acquire()
-    assert lease(workspace, "b", NOON + timedelta(seconds=30)).acquire()
 
 
 def test_a_controller_that_lost_its_lease_writes_nothing(log: PromotionLog) -> None:

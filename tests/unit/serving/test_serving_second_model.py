@@ -13,8 +13,9 @@ from playbill.clock import FixedClock
 from playbill.config import Workspace, WorkspaceSettings
 from playbill.errors import StateError
 from playbill.serving.loading import served_model
+from playbill.tables.leases import Lease
 from playbill.versions.promotion import PromotionLog
-from playbill.versions.promotion.records import Decision, Lease
+from playbill.versions.promotion.records import Decision
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 
@@ -27,7 +28,7 @@ def run(workspace: Workspace, *arguments: str, code: int = 1) -> str:
 
 
 def approve(workspace: Workspace, model: str) -> None:
-    lease = Lease(workspace.database_url, "promotion", "test", FixedClock(NOON))
+    lease = Lease(workspace.database_url, "promotion", "test", FixedClock(NOON), 30, purpose="promotions")
     assert lease.acquire()
     PromotionLog(workspace).record(Decision(model, 1, "d", "approved", "promotion", "why", (), NOON, "a"), lease, "run")
 

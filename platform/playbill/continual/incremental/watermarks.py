@@ -12,27 +12,22 @@ version once. A row becomes `published`, with its version and the lineage's new 
 
 from __future__ import annotations
 
-import os
-import socket
-import threading
-import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Any, Literal
 
 import sqlalchemy as sa
 from sqlalchemy.exc import IntegrityError as DatabaseIntegrityError
 
-from playbill.clock import Clock, WallClock, from_microseconds, to_microseconds
+from playbill.clock import Clock, WallClock, to_microseconds
 from playbill.config import Workspace
-from playbill.errors import PlaybillError, StateError
-from playbill.tables.database import create_tables, database_errors, hold_keys, open_database
+from playbill.errors import StateError
+from playbill.tables.database import create_tables, database_errors, open_database
+from playbill.tables.leases import Lease, new_holder
 
 State = Literal["started", "trained", "published", "abandoned"]
-RENEWED_SECONDS, LEASE_SECONDS = 10.0, 60.0
-"""How often a running update says that it is there, and how long others wait for one that says nothing."""
+LEASE_SECONDS = 60.0  # how long others wait for an update that does not renew its lease
 
 _metadata = sa.MetaData()
 _updates = sa.Table(
@@ -59,14 +54,6 @@ _updates = sa.Table(
     sa.UniqueConstraint("name", "open"),
     sa.UniqueConstraint("name", "parent_digest", "window", "definition"),
     sa.UniqueConstraint("name", "digest"),
-)
-_leases = sa.Table(
-    "model_update_leases",
-    _metadata,
-    sa.Column("name", sa.Text, primary_key=True),
-    sa.Column("holder", sa.Text, nullable=False),
-    sa.Column("since_us", sa.BigInteger, nullable=False),
-    sa.Column("renewed_us", sa.BigInteger, nullable=False),
 )
 
 
@@ -169,7 +156,7 @@ def _row(row: sa.Row[Any]) -> UpdateRow:
     return UpdateRow(**{name: getattr(row, name) for name in UpdateRow.__dataclass_fields__})
 
 
-class UpdateLease:
+class UpdateLease(Lease):
     """The right to update one model. It is renewed while its holder works, and ends with it.
 
     That of a process of this machine that has died is taken over at once, any other when it was not renewed for a
@@ -177,11 +164,16 @@ class UpdateLease:
     """
 
     def __init__(self, workspace: Workspace, model: str, clock: Clock | None = None) -> None:
-        self.model, self.name = model, workspace.registered_name(model)
-        self.holder = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
-        self._clock = clock or WallClock()
-        self._engine = open_database(workspace.database_url)
-        create_tables(self._engine, _metadata)
+        super().__init__(
+            workspace.database_url,
+            f"update/{workspace.registered_name(model)}",
+            new_holder(),
+            clock or WallClock(),
+            LEASE_SECONDS,
+            purpose=f"the update of '{model}'",
+            outlives_process=False,
+        )
+        self.model = model
 
     @contextmanager
     def held(self) -> Iterator[UpdateLease]:
@@ -190,77 +182,9 @@ class UpdateLease:
         Raises:
             StateError: Another process holds it; it says which, and since when.
         """
-        self._take()
-        ended = threading.Event()
-        renewal = threading.Thread(target=self._renew, args=(ended,), name="update-lease", daemon=True)
-        renewal.start()
-        try:
+        while not self.acquire():
+            if (holder := self.current()) is not None:
+                advice = "wait until that has ended, then run the command again"
+                raise StateError(f"'{self.model}' is being updated by {holder}; {advice}")
+        with self.kept():
             yield self
-        finally:
-            ended.set()
-            renewal.join()
-            self._give_back()
-
-    def _take(self) -> None:
-        now = to_microseconds(self._clock.now())
-        own = {"name": self.name, "holder": self.holder, "since_us": now, "renewed_us": now}
-        with database_errors(self._engine), self._engine.begin() as connection:
-            hold_keys(connection, [f"update/{self.name}"])
-            row = connection.execute(sa.select(_leases).where(_leases.c.name == self.name)).one_or_none()
-            if row is not None and not self._has_ended(row.holder, now - row.renewed_us):
-                since = from_microseconds(row.since_us)
-                raise StateError(
-                    f"'{self.model}' is being updated by {_who(row.holder)} since {_when(since)}; "
-                    "wait until that has ended, then run the command again"
-                )
-            connection.execute(sa.delete(_leases).where(_leases.c.name == self.name))
-            connection.execute(sa.insert(_leases).values(own))
-
-    def _has_ended(self, holder: str, unrenewed_us: int) -> bool:
-        host, process, _ = holder.rsplit(":", 2)
-        if unrenewed_us > LEASE_SECONDS * 1e6:
-            return True
-        return host == socket.gethostname() and not _is_alive(int(process))
-
-    def _renew(self, ended: threading.Event) -> None:
-        while not ended.wait(RENEWED_SECONDS):
-            try:
-                with database_errors(self._engine), self._engine.begin() as connection:
-                    self.confirm(connection)
-            except PlaybillError:
-                continue  # An outage, or it was lost: what the update writes next says so.
-
-    def confirm(self, connection: sa.Connection) -> None:
-        """Renew the lease inside a transaction, so that what it writes is written by the holder.
-
-        Raises:
-            StateError: Another process has taken over.
-        """
-        ours = sa.and_(_leases.c.name == self.name, _leases.c.holder == self.holder)
-        renewed = {"renewed_us": to_microseconds(self._clock.now())}
-        if connection.execute(sa.update(_leases).where(ours).values(renewed)).rowcount != 1:
-            raise StateError(f"another process has taken over the update of '{self.model}'; nothing more was written")
-
-    def _give_back(self) -> None:
-        ours = sa.and_(_leases.c.name == self.name, _leases.c.holder == self.holder)
-        with database_errors(self._engine), self._engine.begin() as connection:
-            connection.execute(sa.delete(_leases).where(ours))
-
-
-def _is_alive(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        pass  # Somebody else's.
-    return True
-
-
-def _who(holder: str) -> str:
-    host, process, _ = holder.rsplit(":", 2)
-    return f"process {process} on {host}"
-
-
-def _when(moment: datetime) -> str:
-    return f"{moment:%Y-%m-%d %H:%M:%S} UTC"

@@ -101,8 +101,10 @@ def _decide(controller: Controller, version: ModelVersion, wait_seconds: float) 
         if _stands(controller, version) if decision is None else decision.settled:
             return decision
         if time.perf_counter() > deadline:
-            holder = controller.lease.current_holder()
-            raise StateError(f"the alias is set, but controller {holder} has not decided about {version.reference}")
+            holder = controller.lease.current()
+            raise StateError(
+                f"the alias is set, but {holder or 'the controller'} has not decided about {version.reference}"
+            )
         time.sleep(_LOOK_SECONDS)
 
 

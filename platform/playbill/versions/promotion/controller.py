@@ -19,23 +19,23 @@ from playbill.config import Workspace
 from playbill.definitions.specs import GateSpec, ResolvedModel
 from playbill.errors import IntegrityError, PlaybillError, UnknownNameError
 from playbill.features.vectors import Pins, require_pinned
+from playbill.tables.leases import Lease, new_holder
 from playbill.versions.promotion.descriptions import show_decision
 from playbill.versions.promotion.gates import CHAMPION, GateResult, judge
 from playbill.versions.promotion.members import judge_members
 from playbill.versions.promotion.records import (
-    LEASE_SECONDS,
     Approved,
     Decision,
     Kind,
-    Lease,
     PromotionLog,
     Verdict,
-    new_holder,
 )
 from playbill.versions.tracking import Evaluation, ModelVersion, Tracking
 from playbill.versions.tracking.registry import PROMOTION, REASON
 
 logger = logging.getLogger(__name__)
+
+LEASE_SECONDS = 30.0  # how long the others wait for a controller that says nothing more
 
 GatesOf = Callable[[Path], Sequence[GateSpec]]  # reads the gates out of a verified bundle folder
 
@@ -89,7 +89,12 @@ class Controller:
         self.holder = holder or new_holder()
         self.log = PromotionLog(workspace)
         self.lease = Lease(
-            workspace.database_url, f"promotion/{workspace.name}", self.holder, self.clock, lease_seconds
+            workspace.database_url,
+            f"promotion/{workspace.name}",
+            self.holder,
+            self.clock,
+            lease_seconds,
+            purpose=f"the promotions of workspace '{workspace.name}'",
         )
         self._effects = Effects(tracking, self.log)
         self._gates_of, self._decided, self._feature_files = gates_of, decided, workspace.features

@@ -3,27 +3,22 @@
 A decision is one row, written in the transaction that also writes its approval. What it changes in MLflow
 (aliases, tags) follows, and only then the row is marked settled: a decision that was cut short is found
 unsettled at the next poll and finished.
-
-Which of several controllers decides: a row with a holder and an end, taken in one statement.
 """
 
 from __future__ import annotations
 
 import json
-import os
-import socket
-import uuid
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any, Literal
 
 import sqlalchemy as sa
 
-from playbill.clock import Clock, from_microseconds, to_microseconds
+from playbill.clock import from_microseconds, to_microseconds
 from playbill.config import Workspace
-from playbill.errors import StateError
-from playbill.tables.database import create_tables, database_errors, insert_new, open_database
+from playbill.tables.database import create_tables, database_errors, open_database
+from playbill.tables.leases import Lease
 from playbill.versions.promotion.gates import GateResult
 
 Verdict = Literal["approved", "rejected", "alarm", "recovered"]
@@ -227,84 +222,3 @@ def _decision(row: sa.Row[Any], prefix: str) -> Decision:
 def _gate(content: dict[str, Any]) -> GateResult:
     change = content.get("change")
     return GateResult(**content | {"change": tuple(change) if change else None})
-
-
-LEASE_SECONDS = 30.0
-
-_leases = sa.Table(
-    "promotion_leases",
-    _metadata,
-    sa.Column("name", sa.Text, primary_key=True),
-    sa.Column("holder", sa.Text, nullable=False),
-    sa.Column("expires_at_us", sa.BigInteger, nullable=False),
-)
-
-
-class LeaseLostError(StateError):
-    """Another controller took over while this one was deciding. Its decision was dropped."""
-
-
-def new_holder() -> str:
-    """Return a name for this controller that no other one has: host, process, and a random part."""
-    return f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
-
-
-class Lease:
-    """The right to decide, for a limited time after each renewal, one per workspace.
-
-    The clock is real time; the clocks of controllers should agree within a few seconds.
-    """
-
-    def __init__(self, database_url: str, name: str, holder: str, clock: Clock, seconds: float = LEASE_SECONDS) -> None:
-        self.database_url, self.name, self.holder = database_url, name, holder
-        self.clock, self.seconds = clock, seconds
-        self._engine: sa.Engine | None = None
-
-    @property
-    def engine(self) -> sa.Engine:
-        """The database, with the lease's table in it."""
-        if self._engine is None:
-            engine = open_database(self.database_url)
-            create_tables(engine, _metadata)
-            self._engine = engine
-        return self._engine
-
-    def acquire(self) -> bool:
-        """Take or renew the lease; False when another holder's has not run out."""
-        with database_errors(self.engine), self.engine.begin() as connection:
-            now, end = self._now_and_end()
-            free = sa.or_(_leases.c.holder == self.holder, _leases.c.expires_at_us <= now)
-            values = {"holder": self.holder, "expires_at_us": end}
-            update = sa.update(_leases).where(_leases.c.name == self.name, free).values(values)
-            if connection.execute(update).rowcount == 1:
-                return True
-            return insert_new(connection, _leases, [{"name": self.name, **values}], ["name"]) == 1
-
-    def confirm(self, connection: sa.Connection) -> None:
-        """Renew the lease inside a transaction, so that what it writes is written by the holder.
-
-        Raises:
-            LeaseLostError: Another holder has it. One that ran out and was not taken is still ours.
-        """
-        _, end = self._now_and_end()
-        ours = sa.and_(_leases.c.name == self.name, _leases.c.holder == self.holder)
-        update = sa.update(_leases).where(ours).values(expires_at_us=end)
-        if connection.execute(update).rowcount != 1:
-            raise LeaseLostError(f"controller {self.holder} lost the lease '{self.name}' while deciding")
-
-    def release(self) -> None:
-        """Give the lease back at once, if it is ours."""
-        ours = sa.and_(_leases.c.name == self.name, _leases.c.holder == self.holder)
-        with database_errors(self.engine), self.engine.begin() as connection:
-            connection.execute(sa.delete(_leases).where(ours))
-
-    def current_holder(self) -> str | None:
-        """Return who holds it now, None when nobody does."""
-        now, _ = self._now_and_end()
-        query = sa.select(_leases.c.holder).where(_leases.c.name == self.name, _leases.c.expires_at_us > now)
-        with database_errors(self.engine), self.engine.connect() as connection:
-            return connection.execute(query).scalar_one_or_none()
-
-    def _now_and_end(self) -> tuple[int, int]:
-        now = self.clock.now()
-        return to_microseconds(now), to_microseconds(now + timedelta(seconds=self.seconds))

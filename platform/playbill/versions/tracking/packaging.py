@@ -9,7 +9,8 @@ from __future__ import annotations
 import json
 import shutil
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -42,6 +43,7 @@ EXAMPLE = {
     "at": "1998-04-23T00:00:00Z",
 }
 """One request, as `mlflow models serve` takes it, of a model that serves `home`."""
+_PACKAGES = "_MODULES_TO_PACKAGES"  # MLflow's map of installed modules, None until something needs it
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,15 +81,35 @@ class Packager:
             shutil.copytree(bundle, staged[BUNDLE])
             self.catalogue().write(staged[CATALOGUE])
             wheel = write_wheel(staged[PACKAGE])
-            return mlflow.pyfunc.log_model(
-                name=model,
-                python_model=str(MODEL_CODE),
-                artifacts={name: str(folder) for name, folder in staged.items()},
-                pip_requirements=[requirement(wheel, f"artifacts/{PACKAGE}")],
-                signature=_signature(),
-                input_example=example_request(bundle),
-                tags=dict(tags),
-            )
+            with _without_scan():
+                return mlflow.pyfunc.log_model(
+                    name=model,
+                    python_model=str(MODEL_CODE),
+                    artifacts={name: str(folder) for name, folder in staged.items()},
+                    pip_requirements=[requirement(wheel, f"artifacts/{PACKAGE}")],
+                    signature=_signature(),
+                    input_example=example_request(bundle),
+                    tags=dict(tags),
+                )
+
+
+@contextmanager
+def _without_scan() -> Iterator[None]:
+    """Keep MLflow from reading the list of files of every installed package, which takes up to seconds.
+
+    It does so to warn of requirements that are not what is installed; those of a logged model are this very MLflow and
+    this very Playbill. Its map from modules to packages is put back, since other models' requirements are found by it.
+    """
+    from mlflow.utils import requirements_utils as theirs
+
+    before = getattr(theirs, _PACKAGES, {})
+    if before is None:
+        setattr(theirs, _PACKAGES, {"mlflow": ["mlflow"]})
+    try:
+        yield
+    finally:
+        if before is None:
+            setattr(theirs, _PACKAGES, None)
 
 
 def _signature() -> Any:
