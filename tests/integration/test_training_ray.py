@@ -14,8 +14,10 @@ from fixtures import ring_problem as ring
 from playbill.continual.incremental.growth import OptimizerState
 from playbill.errors import IntegrityError, ServiceError, StateError
 from playbill.models import Network
+from playbill.ray_cluster import HERE, connected
 from playbill.training import fit
 from playbill.training.checkpoint import checkpoints, load_checkpoint
+from playbill.training.ray_trainer import OBJECT_STORE_BYTES, Cluster, fit_distributed
 
 ray.cloudpickle.register_pickle_by_value(ring)  # Workers have no tests on their path.
 
@@ -24,15 +26,14 @@ TOLERANCE = 1e-4
 
 
 @pytest.fixture(autouse=True, scope="module")
-def stopped() -> Iterator[None]:
-    yield
-    ray.shutdown()
+def cluster() -> Iterator[None]:
+    """One cluster on this machine for every test; a command starts one of its own where none runs."""
+    with connected(HERE, local={"num_cpus": 2, "object_store_memory": OBJECT_STORE_BYTES}):
+        yield
 
 
 @pytest.mark.parametrize("sharded", [False, True])
 def test_two_workers_learn_what_one_process_learns(tmp_path: Path, sharded: bool) -> None:
-    from playbill.training.ray_trainer import Cluster, fit_distributed
-
     alone = fit(ring.ring_network(), ring.RingBatches(), ring.SETTINGS)
     progress: list[tuple[dict[str, float], Path | None]] = []
     together = fit_distributed(
@@ -55,8 +56,6 @@ def test_two_workers_learn_what_one_process_learns(tmp_path: Path, sharded: bool
 
 
 def test_workers_begin_with_an_optimizer_that_another_run_ended_with(tmp_path: Path) -> None:
-    from playbill.training.ray_trainer import Cluster, fit_distributed
-
     first = fit(ring.ring_network(), ring.RingBatches(), ring.SETTINGS, folder=tmp_path / "first")
     carried = OptimizerState.read(first.network, ring.SETTINGS, tmp_path / "first")
     assert carried is not None
@@ -77,8 +76,6 @@ def test_workers_begin_with_an_optimizer_that_another_run_ended_with(tmp_path: P
 
 
 def test_workers_leave_frozen_parts_as_they_are(tmp_path: Path) -> None:
-    from playbill.training.ray_trainer import Cluster, fit_distributed
-
     settings = ring.SETTINGS.model_copy(update={"epochs": 1})
     started = Network(ring.CONFIG.model_copy(update={"frozen": True}))
     started.load_state_dict(ring.ring_network().state_dict())
@@ -93,16 +90,16 @@ def test_workers_leave_frozen_parts_as_they_are(tmp_path: Path) -> None:
 
 
 def test_a_worker_that_is_killed_is_started_again(tmp_path: Path) -> None:
-    from playbill.training.ray_trainer import Cluster, fit_distributed
-
     class Killed(ring.RingBatches):  # type: ignore[name-defined, misc]
         def epoch(self, epoch: int, rank: int, world: int) -> Iterator[object]:
-            mark = tmp_path / "killed"
-            if epoch == 2 and rank == 1 and not mark.exists():
-                mark.touch()
-                import os
-                import signal
+            import os
+            import signal
+            import time
 
+            before = list(tmp_path.glob("2-1-*"))
+            (tmp_path / f"{epoch}-{rank}-{os.getpid()}").touch()
+            if epoch == 2 and rank == 1 and not before:
+                time.sleep(3)  # Ray keeps the checkpoint of the epoch before.
                 os.kill(os.getpid(), signal.SIGKILL)
             yield from super().epoch(epoch, rank, world)
 
@@ -110,13 +107,15 @@ def test_a_worker_that_is_killed_is_started_again(tmp_path: Path) -> None:
     result = fit_distributed(
         ring.ring_network(), Killed(), ring.SETTINGS, Cluster(workers=2, gpu=False), folder=tmp_path / "run"
     )
-    assert (tmp_path / "killed").exists()
-    assert result.reports[-1]["loss"] == pytest.approx(alone.reports[-1]["loss"], abs=TOLERANCE)
+    begun = [len(list(tmp_path.glob(f"{epoch}-1-*"))) for epoch in range(4)]
+    assert begun == [1, 1, 2, 1], "the epoch in which the worker died was begun twice, and no other"
+    for mine, theirs in zip(alone.reports, result.reports, strict=True):
+        assert theirs["loss"] == pytest.approx(mine["loss"], abs=TOLERANCE)
+    for name, value in alone.network.state_dict().items():
+        torch.testing.assert_close(result.network.state_dict()[name], value, rtol=1e-3, atol=1e-3)
 
 
 def test_too_large_a_request_fails_with_a_message(tmp_path: Path) -> None:
-    from playbill.training.ray_trainer import Cluster, fit_distributed
-
     with pytest.raises(ServiceError, match="did not start 300 workers"):
         fit_distributed(
             ring.ring_network(),
@@ -128,8 +127,6 @@ def test_too_large_a_request_fails_with_a_message(tmp_path: Path) -> None:
 
 
 def test_a_workers_own_error_comes_back(tmp_path: Path) -> None:
-    from playbill.training.ray_trainer import Cluster, fit_distributed
-
     class Broken(ring.RingBatches):  # type: ignore[name-defined, misc]
         def epoch(self, epoch: int, rank: int, world: int) -> Iterator[object]:
             raise StateError("the third shelf is empty")
@@ -141,8 +138,6 @@ def test_a_workers_own_error_comes_back(tmp_path: Path) -> None:
 
 
 def test_a_damaged_checkpoint_is_named_before_a_cluster_starts(tmp_path: Path) -> None:
-    from playbill.training.ray_trainer import Cluster, fit_distributed
-
     (tmp_path / "epoch-0001").mkdir()
     (tmp_path / "epoch-0001" / "state.json").write_text("[]", encoding="utf-8")
     started = Cluster(workers=1, gpu=False, address="127.0.0.1:1")
@@ -151,8 +146,6 @@ def test_a_damaged_checkpoint_is_named_before_a_cluster_starts(tmp_path: Path) -
 
 
 def test_a_finished_run_needs_no_cluster(tmp_path: Path) -> None:
-    from playbill.training.ray_trainer import Cluster, fit_distributed
-
     alone = fit(ring.ring_network(), ring.RingBatches(), ring.SETTINGS, folder=tmp_path)
     nowhere = Cluster(workers=2, gpu=False, address="127.0.0.1:1")
     again = fit_distributed(ring.ring_network(), ring.RingBatches(), ring.SETTINGS, nowhere, folder=tmp_path)
@@ -163,8 +156,6 @@ def test_a_finished_run_needs_no_cluster(tmp_path: Path) -> None:
 
 
 def test_no_cluster_at_the_address(tmp_path: Path) -> None:
-    from playbill.training.ray_trainer import Cluster, fit_distributed
-
     ray.shutdown()
     with pytest.raises(ServiceError, match=r"no Ray cluster at 127\.0\.0\.1:1"):
         fit_distributed(
