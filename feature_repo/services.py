@@ -6,35 +6,26 @@ from feast import FeatureService
 from members import member_activity, member_genres, member_presence, member_profile, member_recency, member_session
 from titles import title_age, title_anticipation, title_popularity, title_profile
 
+# What every version of everycanvas reads of a member and of a title. The order is that of the network's inputs.
+MEMBER = [
+    member_profile[["country", "kids_profile", "age", "gender", "occupation"]],
+    member_activity[
+        ["log_plays_1d", "log_plays_7d", "log_plays_30d", "log_plays_total", "distinct_genres", "thumbs_up_share"]
+    ],
+    member_recency,
+    request_time,
+]
+TITLE_FACTS = title_profile[["kind", "maturity", "release_year", "runtime_min", "genre_count", "kids"]]
+TITLE = [
+    TITLE_FACTS,
+    title_popularity[
+        ["log_plays_1d", "log_plays_7d", "log_plays_30d", "log_plays_365d", "log_plays_total", "thumbs_up_share"]
+    ],
+]
+
 everycanvas_v1 = FeatureService(
     name="everycanvas_v1",
-    features=[
-        member_profile[["country", "kids_profile", "age", "gender", "occupation"]],
-        member_activity[
-            [
-                "log_plays_1d",
-                "log_plays_7d",
-                "log_plays_30d",
-                "log_plays_total",
-                "distinct_genres",
-                "thumbs_up_share",
-            ]
-        ],
-        member_recency,
-        request_time,
-        title_profile[["kind", "maturity", "release_year", "runtime_min", "genre_count", "kids"]],
-        title_popularity[
-            [
-                "log_plays_1d",
-                "log_plays_7d",
-                "log_plays_30d",
-                "log_plays_365d",
-                "log_plays_total",
-                "thumbs_up_share",
-            ]
-        ],
-        title_age,
-    ],
+    features=[*MEMBER, *TITLE, title_age],
     description="Everything the everycanvas model reads.",
 )
 
@@ -84,7 +75,7 @@ everycanvas_v2 = FeatureService(
         member_recency,
         member_presence,
         request_time,
-        title_profile[["kind", "maturity", "release_year", "runtime_min", "genre_count", "kids"]],
+        TITLE_FACTS,
         title_popularity,
         title_age,
     ],
@@ -93,64 +84,15 @@ everycanvas_v2 = FeatureService(
 
 everycanvas_v3 = FeatureService(
     name="everycanvas_v3",
-    features=[
-        member_profile[["country", "kids_profile", "age", "gender", "occupation"]],
-        member_activity[
-            [
-                "log_plays_1d",
-                "log_plays_7d",
-                "log_plays_30d",
-                "log_plays_total",
-                "distinct_genres",
-                "thumbs_up_share",
-            ]
-        ],
-        member_recency,
-        request_time,
-        title_profile[["kind", "maturity", "release_year", "runtime_min", "genre_count", "kids"]],
-        title_popularity[
-            [
-                "log_plays_1d",
-                "log_plays_7d",
-                "log_plays_30d",
-                "log_plays_365d",
-                "log_plays_total",
-                "thumbs_up_share",
-            ]
-        ],
-        title_anticipation,
-        title_age,
-    ],
+    features=[*MEMBER, *TITLE, title_anticipation, title_age],
     description="What everycanvas_v1 has, and how much a title is asked for.",
 )
 
 everycanvas_v4 = FeatureService(
     name="everycanvas_v4",
     features=[
-        member_profile[["country", "kids_profile", "age", "gender", "occupation"]],
-        member_activity[
-            [
-                "log_plays_1d",
-                "log_plays_7d",
-                "log_plays_30d",
-                "log_plays_total",
-                "distinct_genres",
-                "thumbs_up_share",
-            ]
-        ],
-        member_recency,
-        request_time,
-        title_profile[["kind", "maturity", "release_year", "runtime_min", "genre_count", "kids"]],
-        title_popularity[
-            [
-                "log_plays_1d",
-                "log_plays_7d",
-                "log_plays_30d",
-                "log_plays_365d",
-                "log_plays_total",
-                "thumbs_up_share",
-            ]
-        ],
+        *MEMBER,
+        *TITLE,
         title_anticipation,
         title_age,
         title_country_popularity[["log_plays_1d", "log_plays_7d", "log_plays_30d"]],
