@@ -15,9 +15,10 @@ MEMBER = [
     member_recency,
     request_time,
 ]
-TITLE_FACTS = title_profile[["kind", "maturity", "release_year", "runtime_min", "genre_count", "kids"]]
+# Lists, even of one: a view that a name of this module held would be registered as one more view.
+TITLE_FACTS = [title_profile[["kind", "maturity", "release_year", "runtime_min", "genre_count", "kids"]]]
 TITLE = [
-    TITLE_FACTS,
+    *TITLE_FACTS,
     title_popularity[
         ["log_plays_1d", "log_plays_7d", "log_plays_30d", "log_plays_365d", "log_plays_total", "thumbs_up_share"]
     ],
@@ -75,7 +76,7 @@ everycanvas_v2 = FeatureService(
         member_recency,
         member_presence,
         request_time,
-        TITLE_FACTS,
+        *TITLE_FACTS,
         title_popularity,
         title_age,
     ],
