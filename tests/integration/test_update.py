@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 
 import polars as pl
@@ -52,6 +53,7 @@ def test_days_are_learnt_once_and_a_second_update_has_nothing_to_do(shell):
     done = shell.json("update", "daily")
     assert (done["status"], done["version"], done["parent"]) == ("updated", 2, "daily:1")
     assert (done["late_events"], done["new_titles"], done["promoted"]) == (4, 2, False)
+    assert done["optimizer_carried"]
     assert done["replayed"] > 0
     assert done["matured"] > 0
     assert [gate["passed"] for gate in done["gates"]] == [True]
@@ -90,9 +92,17 @@ def test_an_update_promotes_itself_where_the_definition_says_so_and_its_gates_ho
     gates = [{"metric": "ndcg@10", "canvas": "home", "against": "champion", "tolerance": "+1000%"}]
     define(shell, promote="auto", gates=gates)
     arrive(shell, 1)
-    refused = shell.json("update", "daily")
-    assert (refused["status"], refused["promoted"]) == ("updated", False)
+    runs = shell.workspace.runs
+    shutil.rmtree(next(runs.glob("daily-*")))  # as on another machine than the one that trained the champion
+    (runs / "daily-update-old").mkdir()
+    printed = shell.type("update", "daily", "--json").stdout
+    assert "the optimizer starts anew: the checkpoints of daily:1 are not in this workspace" in printed
+    refused = json.loads(printed.strip().splitlines()[-1])
+    assert (refused["status"], refused["promoted"], refused["optimizer_carried"]) == ("updated", False, False)
     assert refused["reason"].startswith("rejected: ")
+    assert [row.folder for row in UpdateRecords(shell.workspace, "daily").rows()] == [
+        folder.name for folder in runs.glob("daily-*")
+    ], "folders of updates that nothing goes on from are removed"
     assert shell.json("update", "daily")["status"] == "nothing to do"
     define(shell, promote="auto")
     done = shell.json("update", "daily")

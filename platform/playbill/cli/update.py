@@ -52,6 +52,11 @@ def _show(outcome: UpdateOutcome) -> None:
         f"{taken.replayed:,} older ones and {outcome.new_titles:,} new titles; {taken.held_out:,} events are held "
         f"out for its gates ({outcome.seconds:.0f} s)"
     )
+    if not outcome.optimizer_carried:
+        click.echo(
+            f"the optimizer starts anew: the checkpoints of {outcome.parent} are not in this workspace; "
+            "update where it was trained to go on with it"
+        )
     print_gates(outcome.gates)
     click.echo(outcome.reason)
 

@@ -1,21 +1,25 @@
-"""What can be checked before a training run begins its long work, and the run's name."""
+"""What can be checked before a training run begins its long work, the run's name, and its record in MLflow."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 from playbill import __version__
 from playbill.clock import Clock
 from playbill.config import Workspace
-from playbill.datasets import Split, make_split
+from playbill.datasets import Split, TrainingSet, make_split
 from playbill.datasets.splits import SPLIT_COLUMNS
 from playbill.definitions.specs import ResolvedModel, reward_versions
 from playbill.definitions.zoo import open_zoo
 from playbill.definitions.zoo.feature_definitions import read_feature_repo
+from playbill.evaluation.canvases.model import ModelEvaluation
 from playbill.evaluation.ceiling import KnownTruth, truth_of
 from playbill.evaluation.compare import assert_vectors_not_trained_on
 from playbill.features import FeatureDoor, ServiceSchema
@@ -25,12 +29,25 @@ from playbill.training.build import loop_settings, text_encoder
 from playbill.training.contract import LoopSettings
 from playbill.training.inherit import Parent
 from playbill.training.options import TrainOptions, check_workers
-from playbill.training.recording import learnt_labels
+from playbill.training.recording import (
+    about_version,
+    examples_summary,
+    learnt_labels,
+    log_card,
+    log_examples,
+    log_lineage,
+    quality,
+    run_name,
+    run_params,
+)
 from playbill.training.run_folder import Checks, RunFolder, sources_digest
 from playbill.training.start import assert_unseen, find_parent, parent_record
 from playbill.training.watch import ProgressListener
-from playbill.versions.tracking import Lineage, Tracking
+from playbill.versions.promotion.descriptions import describe_version
+from playbill.versions.tracking import Lineage, RunHandle, Tracking
 from playbill.versions.tracking.registry import git_revision
+
+BUNDLE = "bundle"  # in the run's folder: what is registered
 
 
 @dataclass(frozen=True)
@@ -142,6 +159,49 @@ class RunPlan:
             feature_views=read_feature_repo(self.workspace.project.feature_repo).service_hashes(self.schema.service),
             vectors=self.vectors,
         )
+
+    @contextmanager
+    def opened(
+        self, resolved: ResolvedModel, data: TrainingSet, verb: str, resume: str | None, **params: Any
+    ) -> Iterator[tuple[RunHandle, Lineage]]:
+        """Open the run in MLflow, or go on in the one to resume, with what is known of it before the first step.
+
+        Args:
+            resolved: The definition as it is trained.
+            data: What it is trained on.
+            verb: The command, such as `train`.
+            resume: Id of the run of a killed attempt.
+            params: Parameters besides those of definition, loop and examples.
+        """
+        model = resolved.model.name
+        params = run_params(resolved, self.settings, self.workers) | {"examples": examples_summary(data)} | params
+        name, command = run_name(model, self.split, self.folder.path.name), f"playbill {verb} {model}"
+        with self.tracking.start_run(model, name, {}, params, resume=resume, command=command) as run:
+            self.folder.remember(run_id=run.run_id)
+            lineage = self.lineage(resolved, data.watermark)
+            run.set_tags(lineage.tags())
+            log_lineage(run, lineage)
+            self.tracking.log_tables(run, self.tables)
+            log_examples(run, data)
+            log_card(run, self.workspace.project.model_zoo / "models" / model)
+            if resolved.notes:
+                run.log_text("\n".join(resolved.notes), "notes.txt")
+            yield run, lineage
+
+    def register(
+        self,
+        run: RunHandle,
+        resolved: ResolvedModel,
+        lineage: Lineage,
+        metrics: Mapping[str, float],
+        evaluation: ModelEvaluation,
+    ) -> int:
+        """Register the bundle of the run's folder, describe the version by its evaluation, and return its number."""
+        model = resolved.model.name
+        version = self.tracking.register(run, self.folder.path / BUNDLE, model, lineage.tags(), metrics)
+        about = about_version(resolved, lineage, self.workspace.name, run)
+        describe_version(self.tracking, model, version, quality(evaluation, resolved.main_canvas), about)
+        return version
 
     def record(self, lineage: Lineage, watermark: datetime) -> dict[str, object]:
         """Return what the manifest of the run's bundle says beside the network's own files."""

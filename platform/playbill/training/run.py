@@ -27,27 +27,13 @@ from playbill.training.inherit import inherited, knowing
 from playbill.training.loop import FitResult
 from playbill.training.options import TrainOptions
 from playbill.training.placement import TrainingPlace
-from playbill.training.plan import RunPlan
-from playbill.training.recording import (
-    about_version,
-    examples_summary,
-    log_card,
-    log_evaluation,
-    log_examples,
-    log_features,
-    log_lineage,
-    log_terms,
-    quality,
-    run_name,
-    run_params,
-)
+from playbill.training.plan import BUNDLE, RunPlan
+from playbill.training.recording import log_evaluation, log_features, log_terms
 from playbill.training.start import started_from
 from playbill.training.term_weights import ValidationFold, add_terms, learn_weights, log_of, terms_config
 from playbill.training.watch import ProgressListener, Silent
-from playbill.versions.promotion.descriptions import describe_version
 from playbill.versions.tracking import Lineage, RunHandle
 
-BUNDLE = "bundle"
 SPLIT = "split.parquet"
 
 
@@ -143,19 +129,7 @@ class _TrainingRun:
         plan.folder.keep_checks(plan.checks)
         self.resolved = data.trained(self.resolved)
         self._note_parent(data)
-        params = run_params(self.resolved, plan.settings, plan.workers) | {"examples": examples_summary(data)}
-        name, command = run_name(model, plan.split, plan.folder.path.name), f"playbill train {model}"
-        opened = plan.tracking.start_run(model, name, {}, params, resume=earlier, command=command)
-        with opened as run:
-            plan.folder.remember(run_id=run.run_id)
-            lineage = plan.lineage(self.resolved, data.watermark)
-            run.set_tags(lineage.tags())
-            log_lineage(run, lineage)
-            plan.tracking.log_tables(run, plan.tables)
-            log_examples(run, data)
-            log_card(run, plan.workspace.project.model_zoo / "models" / model)
-            if self.resolved.notes:
-                run.log_text("\n".join(self.resolved.notes), "notes.txt")
+        with plan.opened(self.resolved, data, "train", earlier) as (run, lineage):
             result = self._fit(data, start, run)
             network = self._with_terms(result.network.cpu(), data, lineage, run)
             digest = self._write(network, data, lineage)
@@ -163,9 +137,7 @@ class _TrainingRun:
             log_evaluation(run, evaluation, plan.split)
             log_features(run, features)
             self.watcher.stage("register")
-            version = plan.tracking.register(run, plan.folder.path / BUNDLE, model, lineage.tags(), result.summary())
-            about = about_version(self.resolved, lineage, plan.workspace.name, run)
-            describe_version(plan.tracking, model, version, quality(evaluation, self.resolved.main_canvas), about)
+            version = plan.register(run, self.resolved, lineage, result.summary(), evaluation)
         plan.folder.remember(run_id=run.run_id, version=version, digest=digest)
         plan.folder.drop_training_set()
         return TrainOutcome(

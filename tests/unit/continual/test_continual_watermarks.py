@@ -82,6 +82,21 @@ def test_one_update_is_open_and_one_that_is_given_up_may_be_begun_again(
         assert [row.state for row in records.rows()] == ["started", "abandoned"]
 
 
+def test_folders_of_the_newest_updates_of_the_champion_and_of_one_under_way_are_kept(
+    workspace: Workspace, records: UpdateRecords
+) -> None:
+    with UpdateLease(workspace, "home").held() as lease:
+        for number in range(6):
+            row = begun(records, lease, window=f"w{number}", folder=f"f{number}")
+            records.published(row, lease, 2 + number, f"b{number}")
+        begun(records, lease, window="open", folder="open")
+    assert records.folders_kept("b0") == {"f0", "f3", "f4", "f5", "open"}
+    assert records.folders_kept("trained afresh") == {"f3", "f4", "f5", "open"}
+    with UpdateLease(workspace, "home").held() as lease:
+        begun(records, lease, window="other", folder="other")
+    assert records.folders_kept("b5") == {"f3", "f4", "f5", "other"}, "what was given up is not kept"
+
+
 def test_a_second_update_is_refused_and_told_who_and_since_when(workspace: Workspace) -> None:
     with UpdateLease(workspace, "home", FixedClock(NOW)).held():
         who = f"process {os.getpid()} on {socket.gethostname()} since 2024-05-01 12:00:00 UTC"

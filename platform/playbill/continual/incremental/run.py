@@ -27,21 +27,9 @@ from playbill.training.build import loop_settings
 from playbill.training.checkpoint import checkpoints
 from playbill.training.inherit import Parent
 from playbill.training.placement import CHECKPOINTS, TrainingPlace
-from playbill.training.plan import RunPlan
-from playbill.training.recording import (
-    about_version,
-    examples_summary,
-    log_card,
-    log_examples,
-    log_lineage,
-    quality,
-    run_name,
-    run_params,
-)
-from playbill.training.run import BUNDLE
+from playbill.training.plan import BUNDLE, RunPlan
 from playbill.training.run_folder import RunFolder
 from playbill.training.watch import ProgressListener
-from playbill.versions.promotion.descriptions import describe_version
 from playbill.versions.tracking import Lineage, ModelVersion, RunHandle
 
 FACTS = "update.json"  # file of a run's folder with how much of what the update takes
@@ -75,36 +63,25 @@ class UpdateRun:
     trained: Callable[[str], None]  # called with the bundle's digest, once it is written
     taken: Taken = NOTHING
     digest: str = ""  # of the bundle
+    carried: bool = True  # whether the champion's optimizer goes on
     resolved: ResolvedModel = field(init=False)  # with the notes of this update
 
     def execute(self) -> int:
         """Train, write, measure and register, and return the version."""
-        plan, model = self.plan, self.plan.resolved.model.name
+        plan = self.plan
         data, start = self._examples()
         place = TrainingPlace.of(plan.workspace, plan.options, plan.folder)
-        self.resolved = self._noted(self._carry_optimizer(place, data, start))
-        params = run_params(self.resolved, plan.settings, plan.workers)
-        params |= {"examples": examples_summary(data), "taken": asdict(self.taken)}
-        name, command = run_name(model, self.window.split, plan.folder.path.name), f"playbill update {model}"
-        opened = plan.tracking.start_run(model, name, {}, params, resume=self._earlier_run(), command=command)
-        with opened as run:
-            plan.folder.remember(run_id=run.run_id)
-            lineage = plan.lineage(self.resolved, data.watermark)
-            run.set_tags(lineage.tags())
-            log_lineage(run, lineage)
-            plan.tracking.log_tables(run, plan.tables)
-            log_examples(run, data)
-            log_card(run, plan.workspace.project.model_zoo / "models" / model)
-            run.log_text("\n".join(self.resolved.notes), "notes.txt")
+        self.carried = self._carry_optimizer(place, data, start)
+        self.resolved = self._noted()
+        opened = plan.opened(self.resolved, data, "update", self._earlier_run(), taken=asdict(self.taken))
+        with opened as (run, lineage):
             self.watcher.stage("train")
             result = place.fit(start, data, plan.settings, run.log_metrics, self.watcher)
             self._write(result.network.cpu(), data, lineage)
             self.trained(self.digest)
             evaluation = self._evaluate(run)
             self.watcher.stage("register")
-            version = plan.tracking.register(run, plan.folder.path / BUNDLE, model, lineage.tags(), result.summary())
-            about = about_version(self.resolved, lineage, plan.workspace.name, run)
-            describe_version(plan.tracking, model, version, quality(evaluation, self.resolved.main_canvas), about)
+            version = plan.register(run, self.resolved, lineage, result.summary(), evaluation)
         plan.folder.remember(run_id=run.run_id, version=version, digest=self.digest)
         return version
 
@@ -164,15 +141,15 @@ class UpdateRun:
                 return RunFolder(path)
         return None
 
-    def _noted(self, carried: bool) -> ResolvedModel:
+    def _noted(self) -> ResolvedModel:
         taken, parent = self.taken, self.parent.reference
         late = f" ({taken.late_events:,} late)" if taken.late_events else ""
         notes = [
             f"updated from {parent}: {taken.events:,} new events{late}, {taken.matured:,} of before whose labels "
             f"became known, {taken.replayed:,} learnt from again, {taken.new_titles:,} new titles"
         ]
-        if not carried:
-            notes.append(f"the optimizer starts anew: no checkpoint of {parent} is in this workspace")
+        if not self.carried:
+            notes.append(f"the optimizer starts anew: the checkpoints of {parent} are not in this workspace")
         resolved = self.plan.resolved
         return resolved.model_copy(update={"notes": (*resolved.notes, *notes)})
 

@@ -41,6 +41,7 @@ from playbill.versions.promotion.gates import CHAMPION, judge
 from playbill.versions.tracking import ModelVersion, Tracking
 
 Status = Literal["nothing to do", "updated"]
+UPDATES = "-update-"  # in the name of an update's folder, after the model's, which has no hyphen
 WINDOW = "window"  # folder of an update's split, in its run's folder
 
 
@@ -57,6 +58,7 @@ class UpdateOutcome:
     new_titles: int = 0  # that the champion has not learnt
     gates: tuple[GateResult, ...] = ()
     promoted: bool = False
+    optimizer_carried: bool = True  # False where the champion's run is not in this workspace: its moments are zero
     notes: tuple[str, ...] = ()
     seconds: float = 0.0
 
@@ -178,7 +180,16 @@ class _Update:
         version = run.execute()
         self.records.published(row, lease, version, run.digest)
         folder.drop_training_set()
-        return self._decided(version, run)
+        decided = self._decided(version, run)
+        self._drop_folders()
+        return decided
+
+    def _drop_folders(self) -> None:
+        """Remove the folders of the model's updates that nothing goes on from any more."""
+        kept = self.records.folders_kept(self.parent.digest)
+        for folder in self.plan.workspace.runs.glob(f"{self.model}{UPDATES}*"):
+            if folder.name not in kept:
+                RunFolder(folder).clear()
 
     def decide_waiting(self) -> bool:
         """Have the gates held of a version that promotes itself, and whose update was killed before it could."""
@@ -247,7 +258,7 @@ class _Update:
         definition = self.plan.resolved.spec_hash
         parts = (self.parent.digest, window.digest, window.split.digest, definition, __version__)
         name = hashlib.sha256("\n".join(parts).encode()).hexdigest()[:12]
-        folder = RunFolder(self.plan.workspace.runs / f"{self.model}-update-{name}")
+        folder = RunFolder(self.plan.workspace.runs / f"{self.model}{UPDATES}{name}")
         folder.clear()
         with replaced_folder(folder.path / WINDOW, "the window of the update") as unfinished:
             window.split.save(unfinished / SPLIT)
@@ -269,7 +280,7 @@ class _Update:
         self.watcher.stage("hold the gates")
         reference, gates = f"{self.model}:{version}", self.plan.resolved.model.gates
         made = UpdateOutcome("updated", self.model, self.parent.reference, "", version, run.taken, run.taken.new_titles)
-        made = replace(made, notes=run.resolved.notes)
+        made = replace(made, notes=run.resolved.notes, optimizer_carried=run.carried)
         if self.plan.resolved.model.promote == "auto":
             promotion = promote(self.plan.workspace, reference)
             approved, reason = promotion.verdict == "approved", f"{promotion.verdict}: {promotion.reason}"

@@ -27,6 +27,7 @@ from playbill.tables.database import create_tables, database_errors, open_databa
 from playbill.tables.leases import Lease, new_holder
 
 State = Literal["started", "trained", "published", "abandoned"]
+KEPT = 3  # newest updates of a model whose folders stay, so that a roll-back to one finds its optimizer
 LEASE_SECONDS = 60.0  # how long others wait for an update that does not renew its lease
 
 _metadata = sa.MetaData()
@@ -106,6 +107,17 @@ class UpdateRecords:
     def of_version(self, digest: str) -> UpdateRow | None:
         """Return the update that made a version, by the digest of its bundle; None for one trained afresh."""
         return next((row for row in self.rows() if row.digest == digest and row.state == "published"), None)
+
+    def folders_kept(self, champion: str) -> set[str]:
+        """Return the folders of runs that something goes on from.
+
+        They are those of an update under way, of the newest that have ended, and of the champion, by the digest of its
+        bundle: the next update carries its optimizer on.
+        """
+        rows = self.rows()
+        ended = [row for row in rows if row.state == "published"]
+        under_way = [row for row in rows if row.state in ("started", "trained")]
+        return {row.folder for row in (*under_way, *ended[:KEPT], *(row for row in ended if row.digest == champion))}
 
     def begin(self, lease: UpdateLease, **values: Any) -> UpdateRow:
         """Write a row for an update that begins, and close one that was begun from another version.
