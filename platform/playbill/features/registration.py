@@ -21,6 +21,14 @@ from typing import Any
 
 import yaml
 from feast.base_feature_view import BaseFeatureView
+from feast.errors import (
+    ConflictingFeatureViewNames,
+    DataSourceRepeatNamesException,
+    EntityTimestampInferenceException,
+    FeatureNameCollisionError,
+    FeatureViewMissingDuringFeatureServiceInference,
+    RegistryInferenceFailure,
+)
 from feast.repo_config import RepoConfig
 from feast.repo_operations import apply_total, get_repo_files
 
@@ -130,6 +138,16 @@ def _with_places_filled(workspace: Workspace, template: str) -> str:
     return template.replace("{home}", str(workspace.project.home)).replace("{workspace}", workspace.name)
 
 
+_WRONG_TOGETHER = (
+    ConflictingFeatureViewNames,
+    DataSourceRepeatNamesException,
+    EntityTimestampInferenceException,
+    FeatureNameCollisionError,
+    FeatureViewMissingDuringFeatureServiceInference,
+    RegistryInferenceFailure,
+)
+"""What Feast finds of definitions only when it has read them all."""
+_PROJECTED = "A name of a module that holds `view[[...]]` counts as one more view: write that in the feature service."
 _NO_FEATURE = re.compile(r"Feature (\S+) does not exist in this feature view")
 
 
@@ -150,6 +168,9 @@ def apply_repository(config: RepoConfig, folder: Path) -> str:
             raise DefinitionError(str(folder), [Problem("feature_repo", printed.getvalue().strip())]) from None
         except DefinitionError as error:
             raise _placed(folder, error) from None
+        except _WRONG_TOGETHER as error:
+            hint = _PROJECTED if isinstance(error, ConflictingFeatureViewNames) else ""
+            raise DefinitionError(str(folder), [Problem("feature_repo", str(error), hint)]) from error
         except (ImportError, NameError, SyntaxError, TypeError, ValueError, AttributeError) as error:
             raise DefinitionError(str(folder), [_located(folder, error)]) from error
     return printed.getvalue()

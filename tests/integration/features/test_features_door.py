@@ -297,6 +297,21 @@ def test_a_registry_that_cannot_be_reached_is_a_service_error(tmp_path: Path) ->
         FeatureDoor(workspace).apply()
 
 
+TWICE = """
+from feast import Entity, FeatureView, Field, FileSource
+from feast.types import Int64
+
+member = Entity(name="member", join_keys=["member_id"])
+ages = FeatureView(
+    name="ages",
+    entities=[member],
+    schema=[Field(name="age", dtype=Int64), Field(name="size", dtype=Int64)],
+    source=FileSource(name="ages", path="ages.parquet", timestamp_field="at"),
+)
+chosen = ages[["age"]]
+"""
+
+
 def test_mistakes_in_feature_repo_say_where(tmp_path: Path) -> None:
     repo = tmp_path / "feature_repo"
     repo.mkdir()
@@ -309,6 +324,12 @@ def test_mistakes_in_feature_repo_say_where(tmp_path: Path) -> None:
     (repo / "types.py").rename(repo / "members.py")
     (repo / "members.py").write_text("from feast import Entity\n\nmember = Entity(nam='member')\n")
     with pytest.raises(DefinitionError, match=r"members\.py:3: TypeError"):
+        FeatureDoor(workspace).apply()
+    (repo / "members.py").write_text(TWICE)
+    workspace.features.mkdir(parents=True)
+    values = {"member_id": ["m"], "at": [datetime(2024, 1, 1, tzinfo=UTC)], "age": [30], "size": [2]}
+    pl.DataFrame(values).write_parquet(workspace.features / "ages.parquet")
+    with pytest.raises(DefinitionError, match=r"name 'ages' found.*holds `view\[\[...\]\]` counts as one more"):
         FeatureDoor(workspace).apply()
     (repo / "members.py").write_text("def broken(:\n")
     with pytest.raises(DefinitionError, match=r"members\.py:1: SyntaxError"):
