@@ -73,34 +73,25 @@ def small_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def filled(tmp_path_factory: pytest.TempPathFactory, small_data: Path) -> Playbill:
     """A project with data and features, and no model. One of this process; what costs time is made once for all."""
     from fixtures.kept_folder import kept_folder
-    from fixtures.small_project import fill, start
+    from fixtures.small_project import Playbill, fill, start
 
     kept = kept_folder(tmp_path_factory, "filled", lambda folder: fill(start(folder), small_data))
-    return _own(kept, tmp_path_factory.mktemp("filled") / "project")
+    return Playbill(kept).copy_with_models(tmp_path_factory.mktemp("filled") / "project")
 
 
 @pytest.fixture(scope="session")
 def trained(tmp_path_factory: pytest.TempPathFactory, filled: Playbill, migrated_mlflow: Path) -> Playbill:
     """Such a project with one registered version, promoted; the artifacts of its MLflow are all processes' own."""
     from fixtures.kept_folder import kept_folder
-    from fixtures.small_project import run_all
+    from fixtures.small_project import Playbill, run_all
 
     def make(folder: Path) -> None:
-        project = _own(filled.folder, folder)
+        project = filled.copy_with_models(folder)
         shutil.copyfile(migrated_mlflow, folder / ".playbill" / "mlflow.db")
         run_all(project, ("train", "everycanvas"), ("promote", "everycanvas:1"))
 
-    return _own(kept_folder(tmp_path_factory, "trained", make), tmp_path_factory.mktemp("trained") / "project")
-
-
-def _own(kept: Path, folder: Path) -> Playbill:
-    """Copy a project, with its own paths in the file that Feast reads."""
-    from fixtures.small_project import Playbill, Shell
-    from playbill.features.registration import render
-
-    shutil.copytree(kept, folder, ignore=shutil.ignore_patterns("mlflow_artifacts", "*.pyc", "__pycache__"))
-    render(Shell(folder).workspace)
-    return Playbill(folder)
+    kept = Playbill(kept_folder(tmp_path_factory, "trained", make))
+    return kept.copy_with_models(tmp_path_factory.mktemp("trained") / "project")
 
 
 @pytest.fixture(scope="session")

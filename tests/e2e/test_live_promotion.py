@@ -58,11 +58,16 @@ class Members(threading.Thread):
 
 
 @pytest.fixture(scope="module")
-def versions(trained):
+def project(trained, tmp_path_factory):
+    return trained.copy_with_models(tmp_path_factory.mktemp("live") / "project")
+
+
+@pytest.fixture(scope="module")
+def versions(project):
     """Version 1 is served; 2 equals it; 3 has learnt nothing and is worse."""
-    shell = Shell(trained.folder)
+    shell = Shell(project.folder)
     good = shell.json("train", "everycanvas")["version"]
-    file = trained.folder / "model_zoo" / "models" / "everycanvas" / "model.yaml"
+    file = project.folder / "model_zoo" / "models" / "everycanvas" / "model.yaml"
     text = file.read_text()
     definition = yaml.safe_load(text)
     definition["training"]["learning_rate"] = 1e-9
@@ -76,10 +81,10 @@ def versions(trained):
 
 
 @pytest.fixture(scope="module")
-def up(trained, versions):
+def up(project, versions):
     server, ui = free_port(), free_port()
-    command = trained.command("up", "--port", str(server), "--mlflow-port", str(ui))
-    process = subprocess.Popen(command, cwd=trained.folder, env=trained.environment, start_new_session=True)
+    command = project.command("up", "--port", str(server), "--mlflow-port", str(ui))
+    process = subprocess.Popen(command, cwd=project.folder, env=project.environment, start_new_session=True)
     urls = f"http://127.0.0.1:{server}", f"http://127.0.0.1:{ui}"
 
     def ready():
@@ -161,14 +166,14 @@ def test_an_event_is_visible_in_the_next_request(up):
     assert first not in again
 
 
-def test_mlflow_serves_the_same_version_by_itself(trained, up):
+def test_mlflow_serves_the_same_version_by_itself(project, up):
     port = free_port()
-    uri = f"sqlite:///{trained.folder}/.playbill/mlflow.db"
+    uri = f"sqlite:///{project.folder}/.playbill/mlflow.db"
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     command = [sys.executable, "-m", "mlflow", "models", "serve", "-m", "models:/small.everycanvas@champion"]
     process = subprocess.Popen(
         [*command, "--env-manager", "local", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"],
-        env={**trained.environment, "PATH": path, "MLFLOW_TRACKING_URI": uri, "MLFLOW_REGISTRY_URI": uri},
+        env={**project.environment, "PATH": path, "MLFLOW_TRACKING_URI": uri, "MLFLOW_REGISTRY_URI": uri},
         start_new_session=True,
     )
     row = {"canvas": "home", "k": 4, "history": ["t1", "t7", "t13"]}

@@ -35,7 +35,8 @@ print(sorted({"feast", "pandas", "mlflow", "torch", "fastapi"} & set(sys.modules
 
 @pytest.fixture
 def plain(door: FeatureDoor, built: Workspace, monkeypatch: pytest.MonkeyPatch) -> FeatureDoor:
-    """A door that must not ask Feast."""
+    """A door that must not ask Feast, once it knows the registry as other tests left it."""
+    FeatureDoor(built, plain=True).served(SERVICES[0], ["m1"], workspace_clock(built).now())
     monkeypatch.setattr("playbill.features.feast_door.FeastDoor", lambda _: pytest.fail("Feast was asked"))
     return FeatureDoor(built, plain=True)
 
