@@ -5,33 +5,36 @@
 
 A log is `ml_1m:FOLDER:EVENTS`, MovieLens-1M with the first digit of the postcode as its country and the last EVENTS of
 each member, under `leave_one_out`; or `world:MEMBERS:DAYS:SEED`, the simulated service, under
-`global_time_successive`: there few members play often; or `planted:MEMBERS:SEED`, a log whose four countries play by
-the same law but each with an order of popularity of its own. Arms:
+`global_time_successive`: there few members play often; or `planted:MEMBERS:SEED`, a log whose eight countries play by
+the same law but each with an order of popularity of its own (`planted_countries.py`). Logs of one kind are also pooled:
+intervals are over the members of all of them. Arms:
 
 - `global`: the country is withheld from the network;
-- `context`: the country is a field of the context, as in the shipped models; the two last arms start from it;
+- `context`: the country is a field of the context, as in the shipped models; those that are tuned start from it;
 - `country_id`: besides, each head has a vector of each country;
 - `country_only`: a model for each country, from its events alone;
 - `fine_tune`: a copy of `context` for each country, trained on with its events alone, and given up where it is not
   ahead on the validation fold;
 - `gate`: factors by country (PEPNet);
 - `low_rank`: what `playbill adapt` does with `context`;
-- `projection`: the same with a matrix of full rank (`--arm fine_tune`).
+- `projection`: the same with a matrix of full rank (`--arm fine_tune`);
+- `ensemble`: what `playbill ensemble` does: its base is the arm of one network that is ahead on the validation fold,
+  beside it are the fine-tuned copies where they were made, each for its country, and the terms `popularity`, by
+  country, and `popular_7d`; the gate reads the country.
 
 The network is next_play of `sequence_quality.py`: one head, one canvas, ids of titles. NDCG@10 of the whole catalogue
 but what the member has played, intervals over members, paired with `global`. `worst` is the country with the largest
-loss, `small` the half of the countries with the fewest members. Of the simulated service the order by true chances is
-known; of the planted log, what `global` reaches where the same members all follow one order of popularity, so that
-there is no difference between countries to know of. `recovered` is the part of that lead over `global` that an arm
-makes up. Seconds are CPU seconds of one thread for all that an arm learns, chooses and measures beyond `context`, where
-it starts from that.
+loss, `small` the half of the countries with the fewest members. `truth` is what the best order reaches: by the true
+chances in the simulated service; in the planted log by the chances given the country and the history. `gap` is its lead
+over `global`; of the planted log less that lead where the same members all follow one order of popularity, so what is
+left is the work of countries alone. `recovered` is the part of the gap that an arm makes up. Seconds are CPU seconds of
+one thread for all that an arm learns, chooses and measures beyond what it starts from.
 """
 
 import json
 import tempfile
 import time
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
 
@@ -39,7 +42,9 @@ import click
 import numpy as np
 import polars as pl
 import torch
+from countries_report import Measured, pooled
 from every_canvas import bring_in, without_folder
+from planted_countries import Planted
 from sequence_quality import WEEK, SomeColumns, plain, scorer_of
 
 from playbill.config import ProjectFolder, ProjectSettings
@@ -47,14 +52,18 @@ from playbill.continual.countries.country_scores import (
     LEAST_MEMBERS,
     choose_weights,
     country_gains,
-    interval_of,
     ndcg_by_request,
 )
 from playbill.continual.countries.pooling import choose
+from playbill.continual.ensembles.ensemble_report import gains_table
+from playbill.continual.ensembles.folding import folded_network
+from playbill.continual.ensembles.gate import GateWindow, learn_gate
+from playbill.continual.ensembles.members import Member
 from playbill.datasets import build_training_set, make_split
-from playbill.definitions.specs import ResolvedModel
+from playbill.definitions.specs import EnsembleSpec, MemberSpec, ResolvedModel
 from playbill.definitions.zoo import load_zoo
 from playbill.errors import PlaybillError
+from playbill.evaluation.canvases.loaded_version import OpenModel
 from playbill.evaluation.canvases.model import CanvasScorer
 from playbill.evaluation.cases.build import build_case
 from playbill.evaluation.cases.event_log import EvaluationTables
@@ -62,6 +71,7 @@ from playbill.evaluation.ceiling import ceiling_of, truth_of
 from playbill.evaluation.measure import measure
 from playbill.features import FeatureDoor, build_features
 from playbill.models import TitleInputs
+from playbill.models.config import HistoryTermsConfig
 from playbill.ranking.scoring.bundle import read_bundle
 from playbill.sources import ingest
 from playbill.tables import Tables, workspace_clock
@@ -78,10 +88,12 @@ from playbill.training.country_adapters import (
 from playbill.training.inherit import Parent, knowing
 from playbill.training.loop import fit
 from playbill.training.options import TrainOptions
+from playbill.training.term_weights import add_terms, log_of
+from playbill.versions.tracking import ModelVersion
 
 ROOT = Path(__file__).parents[2]
 OUT = ROOT / "docs/results/countries.json"
-ARMS = ("country_id", "country_only", "fine_tune", "gate", "low_rank", "projection")
+ARMS = ("country_id", "country_only", "fine_tune", "gate", "low_rank", "projection", "ensemble")
 FINE_TUNE_RATE, FINE_TUNE_EPOCHS = 0.2, 2  # of the learning rate, and passes over a country's rows
 
 
@@ -96,16 +108,23 @@ FINE_TUNE_RATE, FINE_TUNE_EPOCHS = 0.2, 2  # of the learning rate, and passes ov
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object as the last line.")
 def main(logs, arms, seed, epochs, width, rate, keep, as_json):
     torch.set_num_threads(1)
-    rows = json.loads(keep.read_text())["rows"] if keep and keep.exists() else []
+    rows, kinds = json.loads(keep.read_text())["rows"] if keep and keep.exists() else [], {}
+
+    def tell(row):
+        print(json.dumps({key: value for key, value in row.items() if key != "countries"}), flush=True)
+        rows[:] = [other for other in rows if any(other[name] != row[name] for name in ("log", "arm", "seed"))] + [row]
+        if keep:
+            keep.write_text(json.dumps({"metric": "ndcg@10", "rows": rows}, indent=1) + "\n")
+
     for name in logs:
         with tempfile.TemporaryDirectory() as scratch:
             study = Study.of(Path(scratch) / "log", name, seed, epochs, width, rate)
-            for row in study.rows([arm for arm in arms.split(",") if arm]):
-                print(json.dumps({key: value for key, value in row.items() if key != "countries"}), flush=True)
-                key = ("log", "arm", "seed")
-                rows = [other for other in rows if any(other[name] != row[name] for name in key)] + [row]
-                if keep:
-                    keep.write_text(json.dumps({"metric": "ndcg@10", "rows": rows}, indent=1) + "\n")
+            measured = study.measured(arms.split(","), tell)
+            kinds.setdefault(name.partition(":")[0], []).append(measured)
+    for parts in (own for own in kinds.values() if len(own) > 1):
+        together = pooled(parts)
+        for arm in together.values:
+            tell(together.row(arm))
     if as_json:
         print(json.dumps({"metric": "ndcg@10", "rows": rows}))
 
@@ -125,6 +144,7 @@ class Study:
     epochs: int
     width: int
     rate: float
+    planted: Planted | None = None
 
     @classmethod
     def of(cls, scratch, name, seed, epochs, width, rate):
@@ -133,8 +153,8 @@ class Study:
         workspace = ProjectFolder(ROOT, ProjectSettings(home=str(scratch), workspace="countries")).workspace()
         source, *rest = name.split(":")
         if "planted" in name:
-            options = [int(text) for text in rest if text.isdigit()]
-            ingest(workspace, "parquet", planted(scratch / "planted", *options, apart="alike" not in name))
+            planted = Planted(*(int(text) for text in rest if text.isdigit()), apart=source == "planted")
+            ingest(workspace, "parquet", planted.write(scratch / "planted"))
         elif source == "ml_1m":
             bring_in(workspace, (source, rest[0]))
             by_postcode(workspace, Path(rest[0]), int(rest[1]))
@@ -145,7 +165,8 @@ class Study:
         tables, protocol = Tables(workspace), "global_time_successive" if source == "world" else "leave_one_out"
         door = SomeColumns(FeatureDoor(workspace), WEEK)
         frames, split = EvaluationTables.read(tables), make_split(protocol, tables.interactions())
-        return cls(without_folder(name), scratch, workspace, tables, frames, door, split, seed, epochs, width, rate)
+        own = (without_folder(name), scratch, workspace, tables, frames, door, split, seed, epochs, width, rate)
+        return cls(*own, planted if "planted" in name else None)
 
     def resolved(self, **model):
         """Return next_play with the country in its context, and some keys of the model changed."""
@@ -156,6 +177,16 @@ class Study:
             found["model"][key] = {**(found["model"].get(key) or {}), **value}
         options = TrainOptions(protocol=self.split.protocol, seed=self.seed, epochs=self.epochs)
         return options.applied(ResolvedModel.model_validate(found))
+
+    @cached_property
+    def models(self):
+        """Networks of all countries, by arm: definition, data and network."""
+        return {}
+
+    @cached_property
+    def copies(self):
+        """Networks that were fine-tuned for a country, likewise."""
+        return {}
 
     @cached_property
     def case(self):
@@ -193,46 +224,99 @@ class Study:
         function = CanvasScorer(scorer, resolved, "home", self.door)
         return measure(case, {"model": function}, (10,))["model"].values["ndcg@10"]
 
-    def rows(self, arms):
-        """Train everything, and yield a row for each arm."""
-        seconds, plain_values = timed(self.whole, contexts={"without": ["country"]})
-        ceiling = self.ceiling()
-        yield self.row("global", plain_values, plain_values, seconds, ceiling)
-        begun = time.process_time()
-        context = self.trained(self.resolved())
-        scorer = self.scorer(*context)
-        values = self.ndcg(self.case, scorer, context[0])
-        yield self.row("context", values, plain_values, time.process_time() - begun, ceiling)
+    def measured(self, arms, tell):
+        """Train everything, tell of each arm as it comes, and return what all of them reach."""
+        found = None
+        self.models["global"], spent = timed(self.trained, self.resolved(contexts={"without": ["country"]}))
+        self.models["context"], of_context = timed(self.trained, self.resolved())
+        members = country_members(self.models["context"][1])
+        known = self.models["context"][1].encoder.state.countries
+        found = Measured(
+            self.name,
+            self.seed,
+            self.case.frame.select("member_id", "country"),
+            self.countries,
+            {known[index - 1]: count for index, count in members.items()},
+            self.truth(),
+        )
+        for arm, seconds in (("global", spent), ("context", of_context)):
+            found.values[arm], found.seconds[arm] = self.whole(arm), seconds
+        if self.planted is not None:
+            found.alike = self.lead_alike()
         ways = {
-            "country_id": lambda: self.whole(adaptation={"country": "id"}),
-            "gate": lambda: self.whole(adaptation={"country": "gate"}),
-            "country_only": lambda: self.each_country(values, None),
-            "fine_tune": lambda: self.each_country(values, context),
-            "low_rank": lambda: self.adapted(context, 4),
-            "projection": lambda: self.adapted(context, self.width),
+            "country_id": lambda: self.whole("country_id", adaptation={"country": "id"}),
+            "gate": lambda: self.whole("gate", adaptation={"country": "gate"}),
+            "country_only": lambda: self.each_country(found.values["context"], None),
+            "fine_tune": lambda: self.each_country(found.values["context"], self.models["context"]),
+            "low_rank": lambda: self.adapted("low_rank", self.models["context"], 4),
+            "projection": lambda: self.adapted("projection", self.models["context"], self.width),
+            "ensemble": self.ensemble,
         }
+        for arm in ("global", "context"):
+            tell(found.row(arm))
         for arm in arms:
-            spent, found = timed(ways[arm])
-            yield self.row(arm, found, plain_values, spent, ceiling)
+            found.values[arm], found.seconds[arm] = timed(ways[arm])
+            tell(found.row(arm))
+        return found
 
-    def whole(self, **model):
-        """Train one model of all countries, and return [N] NDCG@10 of the test fold."""
-        found = self.trained(self.resolved(**model))
-        return self.ndcg(self.case, self.scorer(*found), found[0])
+    def whole(self, arm, **model):
+        """Train one model of all countries, unless it is there, and return [N] NDCG@10 of the test fold."""
+        if arm not in self.models:
+            self.models[arm] = self.trained(self.resolved(**model))
+        resolved, *rest = self.models[arm]
+        return self.ndcg(self.case, self.scorer(resolved, *rest), resolved)
 
-    def ceiling(self):
-        """Return [N] NDCG@10 of the order by true chances, or without the planted difference; None where not known."""
-        if self.name.startswith("planted:"):
-            other = Study.of(
-                self.scratch / "alike", f"alike:{self.name}", self.seed, self.epochs, self.width, self.rate
-            )
-            return other.whole(contexts={"without": ["country"]})
-        truth = truth_of(self.workspace.folder)
-        if truth is None:
-            return None
-        truth.gather(self.case.log.frame[self.case.positions]["request_id"].drop_nulls().to_list())
-        function = ceiling_of(self.case, truth)
+    def truth(self):
+        """Return [N] NDCG@10 of the best order; None where it is not known."""
+        function = self.planted
+        if function is None:
+            truth = truth_of(self.workspace.folder)
+            if truth is None:
+                return None
+            truth.gather(self.case.log.frame[self.case.positions]["request_id"].drop_nulls().to_list())
+            function = ceiling_of(self.case, truth)
         return None if function is None else measure(self.case, {"truth": function}, (10,))["truth"].values["ndcg@10"]
+
+    def lead_alike(self):
+        """Return how far the best order is ahead of a model where countries do not differ."""
+        own = (f"alike-{self.name}", self.seed, self.epochs, self.width, self.rate)
+        other = Study.of(self.scratch / "alike", *own)
+        return float((other.truth() - other.whole("global", contexts={"without": ["country"]})).mean())
+
+    def ensemble(self):
+        """Return [N] NDCG@10 of an ensemble over the arms that were trained, and say what its gate has learnt."""
+        ahead = {
+            arm: float(self.ndcg(self.validation, self.scorer(*own), own[0]).mean()) for arm, own in self.models.items()
+        }
+        base = max(ahead, key=ahead.__getitem__)
+        events, terms = (
+            log_of(self.split, self.frames),
+            HistoryTermsConfig(terms=("popular_7d",), heads=("discovery_play",), popularity=0),
+        )
+        resolved, data, network = self.models[base]
+        if data.encoder.state.title_snapshot:
+            network = add_terms(network, terms, events, data.encoder)
+        given = {base: (resolved, data, network)} | {code: own for code, own in self.copies.items()}
+        members, named = {}, {}
+        for role, own in given.items():
+            name = role.lower()
+            named[name] = MemberSpec(model=f"{name}:1", countries=() if role == base else (role,))
+            model = OpenModel(own[0], self.scorer(*own), self.split, "")
+            members[name] = Member(name, named[name], ModelVersion(name, 1, "", None, ""), model)
+        named["local"] = MemberSpec(term="popularity")
+        if data.encoder.state.title_snapshot:
+            named["trending"] = MemberSpec(term="popular_7d")
+        spec = EnsembleSpec(name="everywhere", version=1, members=named, base=base, gate=("country",))
+        network, folded = folded_network(spec, members, events, self.door, self.seed)
+        scorer = self.scorer(resolved, data, network)
+        window = GateWindow(scorer, resolved, members, events, self.split, self.frames, self.door, self.seed)
+        learnt = learn_gate(window, spec)
+        explained = {one.role: round(one.explained, 3) for one in folded}
+        print(json.dumps({"base": base, "validation": ahead, "explained": explained}), flush=True)
+        with pl.Config(tbl_rows=-1, tbl_cols=-1, tbl_width_chars=200, tbl_hide_dataframe_shape=True):
+            print(gains_table(learnt.gains).select("slice", "group", "requests", "gain", "low", "likelihood", "kept"))
+            print(learnt.weights.pivot("member", index=["country", "requests"], values="weight"), flush=True)
+        return self.ndcg(self.case, scorer, resolved)
 
     def each_country(self, otherwise, context):
         """Return [N] NDCG@10 of a model for each country, from `context` on where that is given.
@@ -256,6 +340,8 @@ class Study:
             except PlaybillError as error:
                 print(f"{code}: {error}", flush=True)
                 continue
+            if parent is not None:
+                self.copies[code] = own
             scorer = self.scorer(*own)
             here = in_country(self.case, code)
             values = self.ndcg(here[0], scorer, own[0])
@@ -286,7 +372,7 @@ class Study:
         (self.scratch / "bundle").rename(self.scratch / "parent")
         return Parent("context:1", read_bundle(self.scratch / "parent"))
 
-    def adapted(self, context, rank):
+    def adapted(self, arm, context, rank):
         """Return [N] NDCG@10 with low-rank weights of countries, chosen as by `playbill adapt`."""
         resolved, data, network = context
         settings, network = (
@@ -302,55 +388,9 @@ class Study:
         choice = choose_weights(self.validation, scorer, resolved, self.door, start, paths, known)
         print(json.dumps({"taken": choice.taken, "best": choice.best}), flush=True)
         own = {known.index(code) + 1: paths[known.index(code) + 1][place] for code, (place, _) in choice.taken.items()}
-        return ndcg_by_request(self.case, scorer, resolved, self.door, [start | own])[0]
-
-    def row(self, arm, values, plain_values, seconds, ceiling):
-        """Return what an arm reaches, by country and in all."""
-        frame, change = self.case.frame, values - plain_values
-        by_country = [self.country_row(code, values, plain_values, ceiling) for code in self.countries]
-        small = frame["country"].is_in(self.countries[: len(self.countries) // 2])
-        lowest = min(by_country, key=lambda one: one["change"][0], default={"country": None, "change": None})
-        found = {
-            "log": self.name,
-            "arm": arm,
-            "seed": self.seed,
-            "requests": len(values),
-            "ndcg@10": round(float(values.mean()), 4),
-            "over_global": spread(interval_of(frame, change)),
-            "worst": {"country": lowest["country"], "change": lowest["change"]},
-            "small": spread(interval_of(frame.filter(small), change[small.to_numpy()])),
-            "cpu_seconds": round(seconds, 1),
-            "countries": by_country,
-        }
-        if ceiling is not None:
-            found |= {"ceiling": round(float(ceiling.mean()), 4), "recovered": part_of(values, plain_values, ceiling)}
+        found = ndcg_by_request(self.case, scorer, resolved, self.door, [start | own])[0]
+        self.models[arm] = (resolved, data, network)
         return found
-
-    def country_row(self, code, values, plain_values, ceiling):
-        """Return what an arm reaches in one country."""
-        here = (self.case.frame["country"] == code).fill_null(False)
-        own = here.to_numpy()
-        found = {
-            "country": code,
-            "requests": int(own.sum()),
-            "global": round(float(plain_values[own].mean()), 4),
-            "ndcg@10": round(float(values[own].mean()), 4),
-            "change": spread(interval_of(self.case.frame.filter(here), (values - plain_values)[own])),
-        }
-        if ceiling is not None:
-            found["recovered"] = part_of(values[own], plain_values[own], ceiling[own])
-        return found
-
-
-def part_of(values, plain_values, ceiling):
-    """Return the part of the truth's lead that an arm makes up."""
-    lead = float((ceiling - plain_values).mean())
-    return round(float((values - plain_values).mean()) / lead, 4) if lead > 0 else None
-
-
-def spread(interval):
-    """Return a mean with the ends of its interval."""
-    return [round(float(end), 4) for end in (interval.value, interval.low, interval.high)]
 
 
 def in_country(case, code):
@@ -359,56 +399,11 @@ def in_country(case, code):
     return case.keep(here[case.rows]), here
 
 
-def timed(work, **options):
-    """Return CPU seconds and what some work returns."""
+def timed(work, *options):
+    """Return what some work returns, and its CPU seconds."""
     begun = time.process_time()
-    found = work(**options)
-    return time.process_time() - begun, found
-
-
-MAPPING = """
-titles: {file: titles.parquet, columns: {title_id: id, name: name, kind: {constant: film}}}
-members: {file: members.parquet, columns: {member_id: user, country: region}}
-interactions:
-  file: ratings.parquet
-  columns: {member_id: user, title_id: item, event_at: at}
-  rating: {from: stars, up: 4, down: 2, canvas: home}
-  order_by: order
-"""
-SHARES = {"US": 0.6, "BR": 0.25, "JP": 0.1, "PT": 0.05}
-TASTES, PLAYS = 5, 24
-
-
-def planted(folder, members, seed, *, apart):
-    """Write a log in which members play by popularity in their country and by taste; return how it is read.
-
-    Countries that are `apart` order titles by popularity each in its own way, else all as the first one does.
-    """
-    folder.mkdir(parents=True)
-    draw = np.random.default_rng(seed)
-    titles = 240
-    taste_of = draw.integers(TASTES, size=titles)
-    orders = {code: draw.permutation(titles) for code in SHARES}
-    country = draw.choice(list(SHARES), size=members, p=list(SHARES.values()))
-    tastes = draw.integers(TASTES, size=members)
-    rows = []
-    for member in range(members):
-        place = orders[country[member] if apart else "US"]
-        chance = np.where(taste_of == tastes[member], 4.0, 1.0) / (3.0 + np.argsort(place))
-        chosen = draw.choice(titles, size=PLAYS, replace=False, p=chance / chance.sum())
-        at = np.sort(draw.integers(0, 90 * 86_400, size=PLAYS))
-        rows += [(f"m{member}", f"t{title}", 5.0, int(at[order]), order) for order, title in enumerate(chosen)]
-    frame = pl.DataFrame(rows, schema=["user", "item", "stars", "second", "order"], orient="row")
-    start = pl.lit(datetime(2024, 1, 1, tzinfo=UTC))
-    frame.with_columns(at=start + pl.duration(seconds="second")).drop("second").write_parquet(
-        folder / "ratings.parquet"
-    )
-    names = [f"t{title}" for title in range(titles)]
-    pl.DataFrame({"id": names, "name": names}).write_parquet(folder / "titles.parquet")
-    users = [f"m{member}" for member in range(members)]
-    pl.DataFrame({"user": users, "region": country.tolist()}).write_parquet(folder / "members.parquet")
-    (folder / "mapping.yaml").write_text(MAPPING)
-    return {"path": folder, "mapping": folder / "mapping.yaml"}
+    found = work(*options)
+    return found, time.process_time() - begun
 
 
 def by_postcode(workspace, folder, events):

@@ -19,7 +19,7 @@ import polars as pl
 
 from playbill.config import Workspace
 from playbill.continual.ensembles.ensemble_report import log_ensemble, log_weights, notes_of
-from playbill.continual.ensembles.folding import Folded, PastRequests, ensemble_config, fold_member, prepare_terms
+from playbill.continual.ensembles.folding import Folded, folded_network
 from playbill.continual.ensembles.gate import GateWindow, LearntGate, learn_gate
 from playbill.continual.ensembles.members import Member, open_members, require_window
 from playbill.datasets import Request, Split
@@ -161,7 +161,8 @@ class _EnsembleRun:
             run.set_tags(lineage.tags())
             log_lineage(run, lineage)
             self.tracking.log_tables(run, self.tables)
-            network, folded = self._fold()
+            self.watcher.stage("fold the members")
+            network, folded = folded_network(self.spec, self.members, self.log, self.features, self.seed, self.watcher)
             with tempfile.TemporaryDirectory(prefix="ensemble-") as scratch:
                 return self._weighed(run, Path(scratch) / BUNDLE, network, folded, lineage)
 
@@ -212,29 +213,6 @@ class _EnsembleRun:
             notes=notes,
             seconds=time.perf_counter() - self.begun,
         )
-
-    def _fold(self) -> tuple[Network, list[Folded]]:
-        """Return the base's network with the others in it, whose weights are 0, and how well they were folded."""
-        own = self.base.model.scorer.network
-        network = Network(ensemble_config(self.spec, self.members)).eval()
-        network.load_state_dict({**network.state_dict(), **own.state_dict()})
-        assert network.ensemble is not None
-        past: dict[tuple[str, ...], PastRequests] = {}
-
-        def requests(countries: tuple[str, ...]) -> PastRequests:
-            if countries not in past:
-                past[countries] = PastRequests.of(self.base, self.log, self.features, self.seed, countries)
-            return past[countries]
-
-        self.watcher.stage("fold the members")
-        prepare_terms(network, self.base, requests(()), self.log)
-        folded = []
-        for role, member in self.members.items():
-            if role != self.spec.base:
-                target = network.ensemble.folded_member(role)
-                folded.append(fold_member(member, target, requests(member.spec.countries), self.features))
-                self.watcher.advance(len(folded), len(self.members) - 1, role)
-        return network, folded
 
     def _scorer(self, folder: Path, network: Network) -> Scorer:
         given, own = read_bundle(folder), self.base.model.scorer

@@ -9,7 +9,7 @@ a member, T titles, C canvases.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -27,6 +27,7 @@ from playbill.models import ContextBatch, Network, NetworkConfig
 from playbill.models.config import EnsembleConfig, FoldedConfig
 from playbill.models.ensemble import FoldedMember
 from playbill.ranking.scoring.scorer import Scorer
+from playbill.training.watch import ProgressListener, Silent
 
 REQUESTS = 4_000  # of the training part that maps are fitted on
 TRIED = 4  # one part of so many of the members is held back, to choose the ridge and to say how good a map is
@@ -46,7 +47,7 @@ class Folded:
     explained: float  # share of the variance of its scores that the map has, on other members of the service
 
 
-def ensemble_config(ensemble: EnsembleSpec, members: dict[str, Member]) -> NetworkConfig:
+def ensemble_config(ensemble: EnsembleSpec, members: Mapping[str, Member]) -> NetworkConfig:
     """Return the base's network with room for the other members."""
     base = members[ensemble.base]
     scorer, canvases = base.model.scorer, title_canvases(base.resolved)
@@ -65,6 +66,33 @@ def ensemble_config(ensemble: EnsembleSpec, members: dict[str, Member]) -> Netwo
         title_age="title_age" in ensemble.gate,
     )
     return scorer.network.config.model_copy(update={"ensemble": config})
+
+
+def folded_network(
+    ensemble: EnsembleSpec,
+    members: Mapping[str, Member],
+    log: EventLog,
+    features: MemberFeatures,
+    seed: int,
+    watcher: ProgressListener | None = None,
+) -> tuple[Network, list[Folded]]:
+    """Return the base's network with the others in it, whose weights are 0, and how well they were folded."""
+    base, watcher = members[ensemble.base], watcher or Silent()
+    network = Network(ensemble_config(ensemble, members)).eval()
+    network.load_state_dict({**network.state_dict(), **base.model.scorer.network.state_dict()})
+    assert network.ensemble is not None
+    past: dict[tuple[str, ...], PastRequests] = {(): PastRequests.of(base, log, features, seed)}
+    prepare_terms(network, base, past[()], log)
+    folded: list[Folded] = []
+    for role, member in members.items():
+        if role != ensemble.base:
+            countries = member.spec.countries
+            if countries not in past:
+                past[countries] = PastRequests.of(base, log, features, seed, countries)
+            target = network.ensemble.folded_member(role)
+            folded.append(fold_member(member, target, past[countries], features))
+            watcher.advance(len(folded), len(members) - 1, role)
+    return network, folded
 
 
 def _heads(member: Member, canvases: Sequence[str]) -> list[str]:
