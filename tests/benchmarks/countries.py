@@ -57,7 +57,8 @@ from playbill.continual.countries.country_scores import (
 from playbill.continual.countries.pooling import choose
 from playbill.continual.ensembles.ensemble_report import gains_table
 from playbill.continual.ensembles.folding import folded_network
-from playbill.continual.ensembles.gate import GateWindow, learn_gate
+from playbill.continual.ensembles.gate import learn_gate
+from playbill.continual.ensembles.gate_window import GateWindow
 from playbill.continual.ensembles.members import Member
 from playbill.datasets import build_training_set, make_split
 from playbill.definitions.specs import EnsembleSpec, MemberSpec, ResolvedModel
@@ -309,12 +310,12 @@ class Study:
         spec = EnsembleSpec(name="everywhere", version=1, members=named, base=base, gate=("country",))
         network, folded = folded_network(spec, members, events, self.door, self.seed)
         scorer = self.scorer(resolved, data, network)
-        window = GateWindow(scorer, resolved, members, events, self.split, self.frames, self.door, self.seed)
-        learnt = learn_gate(window, spec)
+        window = GateWindow(spec, scorer, resolved, members, events, self.split, self.frames, self.door, self.seed)
+        learnt = learn_gate(window)
         explained = {one.role: round(one.explained, 3) for one in folded}
         print(json.dumps({"base": base, "validation": ahead, "explained": explained}), flush=True)
         with pl.Config(tbl_rows=-1, tbl_cols=-1, tbl_width_chars=200, tbl_hide_dataframe_shape=True):
-            print(gains_table(learnt.gains).select("slice", "group", "requests", "gain", "low", "likelihood", "kept"))
+            print(gains_table(learnt.gains).drop("base ndcg@10", "best alone", "its ndcg@10"))
             print(learnt.weights.pivot("member", index=["country", "requests"], values="weight"), flush=True)
         return self.ndcg(self.case, scorer, resolved)
 

@@ -13,6 +13,7 @@ import torch
 
 from fixtures import evaluation_service as service
 from playbill.continual.ensembles import gate as gates
+from playbill.continual.ensembles import gate_window
 from playbill.continual.ensembles.folding import (
     PastRequests,
     fit_map,
@@ -21,7 +22,8 @@ from playbill.continual.ensembles.folding import (
     popularity_by_country,
     solve_map,
 )
-from playbill.continual.ensembles.gate import GateWindow, gate_groups, learn_gate
+from playbill.continual.ensembles.gate import gate_groups, learn_gate
+from playbill.continual.ensembles.gate_window import GateWindow, Slots
 from playbill.continual.ensembles.members import Member, main_head, require_window, title_canvases, trained_on_window
 from playbill.datasets import Encoder, EncoderState, Request, Split, make_split
 from playbill.definitions.specs import EnsembleSpec, MemberSpec, ResolvedModel
@@ -122,7 +124,7 @@ def window_of(
     log = log_of(split, frames)
     assert network.ensemble is not None
     network.ensemble.popularity[:, 1:] = torch.from_numpy(popularity_by_country(log, scorer)).float()
-    return GateWindow(scorer, resolved, {}, log, split, frames, None, 17)  # type: ignore[arg-type]
+    return GateWindow(ensemble, scorer, resolved, {}, log, split, frames, None, 17)  # type: ignore[arg-type]
 
 
 def members_of(window: GateWindow) -> EnsembleMembers:
@@ -133,7 +135,7 @@ def members_of(window: GateWindow) -> EnsembleMembers:
 
 def test_a_member_that_is_ahead_is_weighed_and_small_countries_lean_on_the_base() -> None:
     window = window_of()
-    learnt = learn_gate(window, ENSEMBLE)
+    learnt = learn_gate(window)
     gain = {(one.slice, one.group): one for one in learnt.gains}
     assert gain["canvas", "home"].kept
     assert gain["canvas", "home"].gain.low > 0.1
@@ -152,7 +154,7 @@ def test_a_request_from_an_unknown_country_is_scored_by_the_base_to_the_last_bit
     members, ask = members_of(window), Request("home", service.day(8), country="XX")
     known = replace(ask, country="NL")
     before = [window.scorer.score([one])["play"] for one in (ask, known)]
-    learn_gate(window, ENSEMBLE)
+    learn_gate(window)
     after = [window.scorer.score([one])["play"] for one in (ask, known)]
     assert np.array_equal(before[0], after[0])
     assert not np.allclose(before[1], after[1])
@@ -164,7 +166,7 @@ def test_a_request_from_an_unknown_country_is_scored_by_the_base_to_the_last_bit
 
 def test_a_page_is_scored_as_its_requests_are() -> None:
     window = window_of()
-    learn_gate(window, ENSEMBLE)
+    learn_gate(window)
     request = Request("home", service.day(8), country="NL")
     page = window.scorer.score_page([request], [{"play": 1.0}], np.ones((1, len(TITLES)), np.bool_))
     scored = window.scorer.score([request])["play"][0]
@@ -179,7 +181,7 @@ def test_a_page_is_scored_as_its_requests_are() -> None:
 
 def test_a_member_that_does_not_help_leaves_every_country_to_the_base() -> None:
     window = window_of(local=False)
-    learnt = learn_gate(window, ENSEMBLE)
+    learnt = learn_gate(window)
     assert not any(one.kept for one in learnt.gains if one.slice == "canvas")
     assert not members_of(window).weights.any()
     assert learnt.weights.is_empty()
@@ -194,7 +196,7 @@ def test_a_country_where_the_ensemble_is_behind_falls_back_to_the_base(monkeypat
         return found
 
     monkeypatch.setattr(gates, "out_of_sample", worse_in_brazil)
-    learnt = learn_gate(window, ENSEMBLE)
+    learnt = learn_gate(window)
     kept = {one.group: one.kept for one in learnt.gains if one.slice == "country"}
     assert (kept["NL"], kept["BR"]) == (True, False)
     weights = members_of(window).weights[0, 1, :, 0, 0, 0].tolist()
@@ -206,7 +208,7 @@ def test_a_member_of_one_country_weighs_nothing_in_others() -> None:
     changed = {**ENSEMBLE.members, "local": {"term": "popularity", "countries": ["NL"]}}
     own = EnsembleSpec.model_validate({**ENSEMBLE.model_dump(), "members": changed})
     window = window_of(ensemble=own)
-    learn_gate(window, own)
+    learn_gate(window)
     weights = members_of(window).weights[0, 1, :, 0, 0, 0].tolist()
     assert weights[1] > 0
     assert (weights[2], weights[3]) == (0, 0)
@@ -215,7 +217,7 @@ def test_a_member_of_one_country_weighs_nothing_in_others() -> None:
 def test_tenure_and_age_of_titles_have_weights_of_their_own() -> None:
     own = EnsembleSpec.model_validate({**ENSEMBLE.model_dump(), "gate": ["country", "tenure", "title_age"]})
     window = window_of(ensemble=own)
-    learn_gate(window, own)
+    learn_gate(window)
     assert tuple(members_of(window).weights.shape) == (1, 2, 4, 3, 2, 1)
     assert members_of(window).weights[0, 1, 1, :, 0].min() > 0, "no tenure is without what all of them share"
     assert members_of(window).weights[..., 1, :].max() < members_of(window).weights[..., 0, :].max()
@@ -223,7 +225,7 @@ def test_tenure_and_age_of_titles_have_weights_of_their_own() -> None:
 
 def test_weights_of_a_country_with_few_requests_are_near_what_countries_share() -> None:
     window = window_of()
-    sample = window.samples(ENSEMBLE)[0].sample
+    sample = window.samples()[0].sample
     groups = gate_groups(4, 1)
     together = fit_weights([sample], groups=groups).own[0, :, 0]
     few = fit_weights([sample.part(sample.length == 3)], groups=groups).own[0, :, 0]
@@ -240,9 +242,7 @@ def test_an_empty_window_is_refused() -> None:
         require_window(Split(nothing, "leave_one_out", None, None, "d"))
     require_window(window.split)
     with pytest.raises(StateError, match="no canvas has requests in the window"):
-        learn_gate(
-            replace(window, split=replace(window.split, frame=nothing), log=_relabelled(window, nothing)), ENSEMBLE
-        )
+        learn_gate(replace(window, split=replace(window.split, frame=nothing), log=_relabelled(window, nothing)))
 
 
 def _relabelled(window: GateWindow, frame: pl.DataFrame) -> object:
@@ -325,7 +325,7 @@ class _NoFeatures:
 
 def test_many_small_countries_have_the_weights_that_they_share() -> None:
     window = window_of()
-    own = window.samples(ENSEMBLE)[0]
+    own = window.samples()[0]
     generator = np.random.default_rng(4)
     strewn = generator.integers(0, 60, len(own.sample))
     limits = np.ones((60, 1))
@@ -333,3 +333,45 @@ def test_many_small_countries_have_the_weights_that_they_share() -> None:
     assert np.ptp(weights[0, :, 0]) == 0, "sixty groups drawn at random differ in nothing"
     _, weights = gates.likeliest_weights([own.sample], np.ones((4, 1)), 4, 1)
     assert np.ptp(weights[0, :, 0]) > 0, "countries that play other titles have weights of their own"
+
+
+def test_copies_for_different_countries_are_weighed_as_one_member() -> None:
+    named = {
+        "global": "tiny",
+        "nl": {"model": "tiny:2", "countries": ["NL"]},
+        "all": "tiny:3",
+        "jp": {"model": "tiny:4", "countries": ["JP"]},
+        "nl_too": {"model": "tiny:5", "countries": ["NL", "BR"]},
+        "local": {"term": "popularity", "countries": ["BR"]},
+    }
+    spec = EnsembleSpec.model_validate({"name": "both", "version": 1, "members": named, "gate": ["country"]})
+    roles = tuple(role for role in named if role != "global")
+    slots = Slots.of(spec, roles, ["", *COUNTRIES])
+    assert slots.members.tolist() == [
+        [gate_window.NOBODY] * 4,
+        [0, 1, 3, gate_window.NOBODY],
+        [gate_window.NOBODY, 1, 3, 4],
+        [2, 1, gate_window.NOBODY, gate_window.NOBODY],
+    ], "nl and jp share the first, and nl_too has one of its own"
+    values = np.arange(10, dtype=np.float32).reshape(1, 5, 2).repeat(2, axis=0)
+    assert slots.values(values, np.array([3, 0]))[:, :2].tolist() == [[[4, 5], [2, 3]], [[0, 0], [0, 0]]]
+    weights = slots.of_members(np.arange(1.0, 17.0).reshape(4, 1, 1, 4), 5)[:, 0, 0]
+    assert weights[1].tolist() == [5, 6, 0, 7, 0]
+    assert weights[3].tolist() == [0, 14, 13, 0, 0]
+    assert not weights[0].any(), "an unknown country has the base"
+
+
+def test_a_small_country_is_judged_by_what_countries_gain_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    window, real = window_of(), gates.out_of_sample
+
+    def unlucky_in_japan(samples: list, groups: object, limits: object, codes: list, of_group: object) -> list:
+        found = real(samples, groups, limits, codes, of_group)  # type: ignore[arg-type]
+        found[0].gain[codes[0] == 3] = -0.001
+        return found
+
+    monkeypatch.setattr(gates, "out_of_sample", unlucky_in_japan)
+    learnt = learn_gate(window)
+    japan = next(one for one in learnt.gains if one.group == "JP")
+    assert japan.gain.value < 0
+    assert japan.kept
+    assert members_of(window).weights[0, 1, 3] > 0

@@ -108,7 +108,7 @@ class CountryGains:
     errors: Floats64  # [G, E] standard errors over members, above 0
 
 
-def country_gains(frame: pl.DataFrame, values: Floats64, countries: Sequence[str]) -> CountryGains:
+def country_gains(frame: pl.DataFrame, values: Floats64, countries: Sequence[str] | Sequence[int]) -> CountryGains:
     """Return what sets of weights gain by country.
 
     Where few members hardly differ their own spread says little, so a country's standard error is at least what the

@@ -20,7 +20,8 @@ import polars as pl
 from playbill.config import Workspace
 from playbill.continual.ensembles.ensemble_report import log_ensemble, log_weights, notes_of
 from playbill.continual.ensembles.folding import Folded, folded_network
-from playbill.continual.ensembles.gate import GateWindow, LearntGate, learn_gate
+from playbill.continual.ensembles.gate import LearntGate, learn_gate
+from playbill.continual.ensembles.gate_window import GateWindow
 from playbill.continual.ensembles.members import Member, open_members, require_window
 from playbill.datasets import Request, Split
 from playbill.definitions.specs import EnsembleSpec, ResolvedModel, reward_versions
@@ -172,6 +173,7 @@ class _EnsembleRun:
         self._write(folder, network, lineage)
         self.watcher.stage("learn the gate")
         window = GateWindow(
+            ensemble=self.spec,
             scorer=self._scorer(folder, network),
             resolved=self.resolved,
             members=self.members,
@@ -181,7 +183,7 @@ class _EnsembleRun:
             features=self.features,
             seed=self.seed,
         )
-        gate = learn_gate(window, self.spec)
+        gate = learn_gate(window)
         digest = self._write(folder, network, lineage)
         log_ensemble(run, folded, gate)
         log_weights(run, gate, self.spec)

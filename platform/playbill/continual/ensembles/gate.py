@@ -1,61 +1,36 @@
 """The gate of an ensemble: which members are worth how much on each canvas, in each country, learnt on a later window.
 
-The window is the validation fold, that no network has seen. Weights are those of `training.term_fit`, at least 0 and
-shrunk: those of a country towards what countries share, those of all towards the base alone. A country leans on the
-base the more, the fewer requests of it there are; one without any, or an unknown one, has the base as it is.
+Weights are those of `training.term_fit`, at least 0 and shrunk: those of a country towards what countries share, those
+of all towards the base alone. A country leans on the base the more, the fewer requests of it there are; one without
+any, or an unknown one, has the base as it is.
 
 Whether the ensemble is ahead is asked on a second held-back part: members of the service are divided, and each part is
-scored by weights of the others. Canvases and countries where it is not ahead there have the base as it is.
-Axis letters: n requests, T titles, C canvases, G countries, U tenures, A title ages, K members of the ensemble.
+scored by weights of the others. Canvases and countries where it is not ahead there have the base as it is. What is
+measured of a small country says little, so gains of countries are drawn towards each other before that is decided.
+Axis letters: n requests, B groups (a country and a tenure), C canvases, G countries, U tenures, A title ages,
+K members of the ensemble, S slots.
 """
 
 from __future__ import annotations
 
-import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 import polars as pl
 import torch
 
-from playbill.arrays import Floats32, Floats64, Ints64, Mask
-from playbill.continual.ensembles.members import Member, main_head, title_canvases
-from playbill.datasets import Request, Split
-from playbill.definitions.specs import EnsembleSpec, ResolvedModel
-from playbill.errors import StateError
-from playbill.evaluation.canvases.model import CanvasScorer
-from playbill.evaluation.cases.build import build_case, has_log
-from playbill.evaluation.cases.case import EvaluationCase
-from playbill.evaluation.cases.event_log import UNKNOWN, EvaluationTables, EventLog
-from playbill.evaluation.cases.score_function import AlignedScorer, MemberFeatures, with_features
+from playbill.arrays import Floats64, Ints64, Mask
+from playbill.continual.countries.country_scores import country_gains
+from playbill.continual.countries.pooling import pooled
+from playbill.continual.ensembles.gate_window import NOBODY, GateSample, GateWindow, Slots
 from playbill.metrics import Interval
 from playbill.models.ensemble import KNOWN_COUNTRY
-from playbill.ranking.blend import blend_rows, head_losses
-from playbill.ranking.scoring.scorer import Scorer
 from playbill.training.term_fit import NO_CANDIDATE, CanvasSample, Groups, fit_weights, log_likelihood, scored
-from playbill.training.term_weights import (
-    FEW,
-    PARTS,
-    REQUESTS_AT_ONCE,
-    member_interval,
-    request_ndcg,
-    weights_hold,
-)
+from playbill.training.term_weights import FEW, PARTS, member_interval, request_ndcg, weights_hold
 
 LEAN = 20.0  # requests of a country at which its weights count half
-CELLS = 40_000_000  # request x title x member cells that are learnt from: 160 MB. More requests are sampled
 DIGITS = 4
-
-
-@dataclass(frozen=True)
-class GateSample:
-    """The window's requests of one canvas."""
-
-    sample: CanvasSample  # terms [n, A * K]; `length` is the number of country and tenure
-    head: str  # of the base, that members are added to
-    country: Ints64  # [n]
-    alone: dict[str, Floats64]  # role -> [n] NDCG@10 of a member's own network by itself; nan where it does not count
 
 
 @dataclass(frozen=True)
@@ -82,126 +57,6 @@ class LearntGate:
     weights: pl.DataFrame  # canvas, country, requests, member, weight and share; of the canvases that are kept
 
 
-@dataclass(frozen=True)
-class GateWindow:
-    """What the gate is learnt from."""
-
-    scorer: Scorer  # of the ensemble, all of whose weights are 0
-    resolved: ResolvedModel
-    members: Mapping[str, Member]
-    log: EventLog
-    split: Split
-    tables: EvaluationTables
-    features: MemberFeatures
-    seed: int
-
-    def cases(self) -> list[EvaluationCase]:
-        """Return the canvases that the window has requests of.
-
-        Raises:
-            StateError: It has none.
-        """
-        found = []
-        for name in title_canvases(self.resolved):
-            if has_log(self.tables, self.split, self.resolved, name, "validation", self.log):
-                try:
-                    found.append(
-                        build_case(self.tables, self.split, self.resolved, name, fold="validation", log=self.log)
-                    )
-                except StateError:
-                    continue  # none of its held-out titles was a candidate
-        if not found:
-            raise StateError(
-                "no canvas has requests in the window after the members' training, so there is nothing to learn the "
-                "gate from; train the members on more data"
-            )
-        return found
-
-    def samples(self, ensemble: EnsembleSpec) -> list[GateSample]:
-        """Score the requests of each canvas, or a random share of them, by the base and by each member."""
-        cases, ages = self.cases(), 2 if "title_age" in ensemble.gate else 1
-        cells = sum(len(case) * len(case.catalogue) for case in cases) * (len(ensemble.members) - 1) * ages
-        return [self._sample(case, min(1.0, CELLS / max(cells, 1)), ensemble) for case in cases]
-
-    def _sample(self, case: EvaluationCase, share: float, ensemble: EnsembleSpec) -> GateSample:
-        chosen = np.zeros(len(case), np.bool_)
-        chosen[np.random.default_rng(self.seed).permutation(len(case))[: max(1, round(share * len(case)))]] = True
-        case = case.keep(chosen[case.rows])
-        head = str(main_head(self.resolved, case.canvas))
-        places = case.catalogue.places_in(self.scorer.title_ids)
-        parts = list(self._parts(case, head, places))
-        heads, terms, masks, groups, countries = (np.concatenate(values) for values in zip(*parts, strict=True))
-        members = case.frame["member_id"].cast(pl.String)
-        sample = CanvasSample(
-            canvas=case.canvas,
-            heads=heads,
-            blended=np.zeros((len(case), 0, len(case.catalogue)), np.float32),
-            terms=terms,
-            candidates=masks,
-            rows=case.rows,
-            columns=case.columns,
-            length=groups,
-            fold=np.array([zlib.crc32(member.encode()) % PARTS for member in members], np.int64),
-            member=members.rank("dense").to_numpy().astype(np.int64) - 1,
-        )
-        return GateSample(sample, head, countries, self._alone(case, sample, ensemble))
-
-    def _parts(
-        self, case: EvaluationCase, head: str, places: Ints64
-    ) -> Iterator[tuple[Floats32, Floats32, Mask, Ints64, Ints64]]:
-        """Yield scores of the base, values of members, candidates, and the groups of a few requests at a time."""
-        blend, losses = self.resolved.canvas(case.canvas).blend, head_losses(self.resolved)
-        known, network = places != UNKNOWN, self.scorer.network
-        assert network.ensemble is not None
-        tenures = network.ensemble.weights.shape[3]
-        for chunk in case.chunks():
-            requests = with_features(chunk.requests, self.resolved.model.features, self.features)
-            self.scorer.remember([request.at for request in requests])
-            for start in range(0, len(requests), REQUESTS_AT_ONCE):
-                rows = slice(start, start + REQUESTS_AT_ONCE)
-                mask = chunk.candidates[rows] & known
-                logits = self.scorer.score(requests[rows], blend)
-                written = np.where(mask, blend_rows(logits, losses, blend)[:, places], 0.0).astype(np.float32)
-                found = self.scorer.member_values(requests[rows], head)
-                values = found.values[:, :, places] * mask[:, None]
-                if found.new is not None:
-                    new = found.new[:, None, places]
-                    values = np.concatenate([values * ~new, values * new], axis=1)
-                group: Ints64 = found.context.country * tenures + found.context.tenure
-                yield written, values, mask, group, found.context.country
-
-    def _alone(self, case: EvaluationCase, sample: CanvasSample, ensemble: EnsembleSpec) -> dict[str, Floats64]:
-        """Return what members reach by their own networks, whole."""
-        found = {}
-        for role, member in self.members.items():
-            if role != ensemble.base:
-                own = member.canvas(case.canvas)
-                function = CanvasScorer(member.model.scorer, member.resolved, own, self.features)
-                scorer = AlignedScorer(role, function, case.catalogue)
-                values = np.concatenate(
-                    [_ndcg_of(case, chunk.start, chunk.requests, own, scorer, sample) for chunk in case.chunks()]
-                )
-                if member.spec.countries:
-                    values[~case.frame["country"].is_in(list(member.spec.countries)).to_numpy()] = np.nan
-                found[role] = values
-        return found
-
-
-def _ndcg_of(
-    case: EvaluationCase,
-    start: int,
-    requests: Sequence[Request],
-    canvas: str,
-    scorer: AlignedScorer,
-    sample: CanvasSample,
-) -> Floats64:
-    rows = np.zeros(len(case), np.bool_)
-    rows[start : start + len(requests)] = True
-    part = sample.part(rows)
-    scores, mask = scorer.score([replace(request, canvas=canvas) for request in requests], part.candidates)
-    return request_ndcg(part, np.where(mask, scores, NO_CANDIDATE))
-
-
 def gate_groups(countries: int, tenures: int) -> Groups:
     """Return a group for each country and tenure, with effects of the one and of the other."""
     code = np.arange(countries * tenures)
@@ -212,28 +67,27 @@ def gate_groups(countries: int, tenures: int) -> Groups:
     return Groups(effects)
 
 
-def learn_gate(window: GateWindow, ensemble: EnsembleSpec) -> LearntGate:
+def learn_gate(window: GateWindow) -> LearntGate:
     """Learn the weights, put them into the scorer's network, and return what they are worth.
 
     Raises:
         StateError: The window has no requests.
     """
-    members = window.scorer.network.ensemble
-    assert members is not None
-    samples = window.samples(ensemble)
-    shape = members.weights.shape[2:]
-    limits, plain = _limits(samples, window, ensemble), [one.sample for one in samples]
-    outcome, multipliers = likeliest_weights(plain, limits, shape[0], shape[1])
+    members, slots, names = window.network, window.slots, window.countries
+    samples = window.samples()
+    countries, tenures, ages, _ = members.weights.shape[2:]
+    limits, plain = _limits(samples, slots, tenures, ages), [one.sample for one in samples]
+    outcome, multipliers = likeliest_weights(plain, limits, countries, tenures)
     gains = _gains(samples, outcome, window)
     kept = {(one.slice, one.group) for one in gains if one.kept}
-    names = ["", *window.scorer.encoder.vocabulary("country").entries]
-    countries = np.array([("country", name) in kept for name in names], np.float64)
+    answered = np.array([("country", name) in kept for name in names], np.float64)
     rows: list[tuple[str, str, int, str, float, float]] = []
     members.weights.zero_()
     for place, one in enumerate(samples):
         if ("canvas", one.sample.canvas) not in kept:
             continue
-        own = np.round(multipliers[place].reshape(shape) * countries[:, None, None, None], DIGITS)
+        of_slots = multipliers[place].reshape(countries, tenures, ages, slots.count)
+        own = slots.of_members(np.round(of_slots * answered[:, None, None, None], DIGITS), len(members.config.members))
         blend = window.resolved.canvas(one.sample.canvas).blend[one.head]
         index = int(window.scorer.encoder.canvas_index(pl.Series([one.sample.canvas]))[0])
         members.weights[members.config.heads.index(one.head), index] = torch.from_numpy(own / blend).float()
@@ -241,21 +95,12 @@ def learn_gate(window: GateWindow, ensemble: EnsembleSpec) -> LearntGate:
     return LearntGate(tuple(gains), pl.DataFrame(rows, schema=_SCHEMA, orient="row"))
 
 
-def _limits(samples: Sequence[GateSample], window: GateWindow, ensemble: EnsembleSpec) -> Floats64:
-    """Return [B, A * K] how far weights count: by the requests of a country, and 0 where a member does not count."""
-    members = window.scorer.network.ensemble
-    assert members is not None
-    countries, tenures, ages, _ = members.weights.shape[2:]
+def _limits(samples: Sequence[GateSample], slots: Slots, tenures: int, ages: int) -> Floats64:
+    """Return [B, A * S] how far weights count: by the requests of a country, and 0 where no member counts."""
+    countries = len(slots.members)
     requests = np.bincount(np.concatenate([one.country for one in samples]), minlength=countries).astype(np.float64)
-    trust_G = requests / (requests + LEAN)
-    trust_G[:KNOWN_COUNTRY] = 0.0
-    vocabulary = window.scorer.encoder.vocabulary("country")
-    allowed = np.ones((countries, len(members.config.members)))
-    for place, role in enumerate(members.config.members):
-        if own := ensemble.members[role].countries:
-            allowed[:, place] = 0.0
-            allowed[vocabulary.encode(pl.Series(list(own), dtype=pl.String)).astype(np.int64), place] = 1.0
-    limits: Floats64 = np.repeat(np.tile(trust_G[:, None] * allowed, (1, ages)), tenures, axis=0)
+    counted_GS = (requests / (requests + LEAN))[:, None] * (slots.members != NOBODY)
+    limits: Floats64 = np.repeat(np.tile(counted_GS, (1, ages)), tenures, axis=0)
     return limits
 
 
@@ -273,7 +118,7 @@ def likeliest_weights(
 ) -> tuple[list[OutOfSample], Floats64]:
     """Learn weights of each country, and weights that countries share; return what is likelier on held-back members.
 
-    Of many small countries, what they share says more than each alone. The weights are [C, B, A * K].
+    Of many small countries, what they share says more than each alone. The weights are [C, B, A * S].
     """
     code = np.arange(countries * tenures)
     alone, shared = (samples, code), ([replace(one, length=one.length % tenures) for one in samples], code % tenures)
@@ -292,7 +137,7 @@ def out_of_sample(
     codes: Sequence[Ints64],
     of_group: Ints64,
 ) -> list[OutOfSample]:
-    """Score each part of the service's members by weights of the others, limited by [B, A * K]; one result a canvas.
+    """Score each part of the service's members by weights of the others, limited by [B, A * S]; one result a canvas.
 
     `codes` [n] number the country and tenure of a canvas's requests, `of_group` [B] is the group of each such number.
     """
@@ -325,11 +170,29 @@ def _gains(samples: Sequence[GateSample], outcome: Sequence[OutOfSample], window
         kept = weights_hold(own.requests, own.gain, own.likelihood, together.gain)
         canvases.append(replace(own, kept=kept))
     used = [number for number, own in enumerate(canvases) if own.kept]
-    names = ["", *window.scorer.encoder.vocabulary("country").entries]
-    seen = sorted({int(code) for number in used for code in samples[number].country if code >= KNOWN_COUNTRY})
-    countries = [everything.gain("country", names[code], used, code) for code in seen]
-    ahead = [replace(own, kept=own.gain.value >= 0 and own.likelihood.value >= 0) for own in countries]
-    return [*canvases, together, *ahead]
+    return [*canvases, together, *_country_gains(everything, used, window.countries)]
+
+
+def _country_gains(everything: _Group, used: Sequence[int], names: Sequence[str]) -> list[GateGain]:
+    """Return what the ensemble adds in each country on the canvases that are kept, and whether it answers there."""
+    if not used:
+        return []
+    country, member = (
+        np.concatenate([values[number] for number in used])
+        for values in ([one.country for one in everything.samples], everything.member)
+    )
+    seen = [int(code) for code in np.unique(country) if code >= KNOWN_COUNTRY]
+    if not seen:
+        return []
+    added = [np.concatenate([everything.outcome[number].gain for number in used])]
+    added.append(np.concatenate([everything.outcome[number].likelihood for number in used]))
+    measured = country_gains(
+        pl.DataFrame({"member_id": member, "country": country}), np.stack([np.zeros(len(country)), *added]), seen
+    )
+    drawn = [pooled(measured.means[:, column], measured.errors[:, column])[0] for column in range(len(added))]
+    ahead: Mask = np.logical_and(*(gains >= 0 for gains in drawn))
+    found = [everything.gain("country", names[code], used, code) for code in seen]
+    return [replace(own, kept=bool(here)) for own, here in zip(found, ahead, strict=True)]
 
 
 @dataclass(frozen=True)
