@@ -23,7 +23,7 @@ from project_flow import (
     show_text,
     step,
 )
-from version_gates import ensemble_definition, hold_gates, newest_of_the_same
+from version_gates import ensemble_definition, hold_gates
 
 
 class Adapt(ProjectFlow):
@@ -66,12 +66,15 @@ class Adapt(ProjectFlow):
     def join(self, inputs: list[Adapt]) -> None:
         """Fold the models into one network, and learn on a later window whom to trust where."""
         from playbill.continual.ensembles.ensemble_report import weights_figure
+        from playbill.continual.ensembles.members import UnchangedEnsemble
 
         show_table("Models of countries", ("version",), [[one.reference] for one in inputs])
-        self.version = newest_of_the_same(self.project, self.ensemble)
-        if self.version is None:
-            outcome = self.project.ensemble(self.ensemble, progress=PrintedStages())
-            self.version, spec = outcome.version, ensemble_definition(self.project, self.ensemble)
+        outcome = self.project.ensemble(self.ensemble, progress=PrintedStages())
+        self.version = outcome.version
+        if isinstance(outcome, UnchangedEnsemble):
+            show_text(f"nothing to do: {outcome.reason}")
+        else:
+            spec = ensemble_definition(self.project, self.ensemble)
             for canvas in outcome.gate.weights["canvas"].unique(maintain_order=True):
                 show_figure(weights_figure(outcome.gate.weights, canvas, spec), f"{canvas}: whom to trust where")
             show_text("\n".join(f"- {note}" for note in outcome.notes))

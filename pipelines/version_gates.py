@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -49,28 +48,6 @@ def ensemble_definition(project: Project, name: str) -> EnsembleSpec:
     found = open_zoo(folder.model_zoo, folder.feature_repo).find("Ensemble", name)
     assert isinstance(found, EnsembleSpec)
     return found
-
-
-def newest_of_the_same(project: Project, name: str) -> int | None:
-    """Return the newest version of an ensemble where it is of today's definition, members and data, else None."""
-    from playbill.errors import UnknownNameError
-    from playbill.tables import Tables
-    from playbill.versions.tracking import Tracking
-    from playbill.versions.tracking.registry import PREFIX
-
-    workspace, spec = project.workspace, ensemble_definition(project, name)
-    tracking = Tracking(workspace)
-    newest = next(iter(tracking.versions(name)), None)
-    if newest is None or newest.tags.get(f"{PREFIX}data_snapshot") != Tables(workspace).require().snapshot_id():
-        return None
-    folder = tracking.download(name, newest.version)
-    try:
-        members = {role: tracking.resolve(str(member.model)) for role, member in spec.models.items()}
-    except UnknownNameError:
-        return None
-    now = {role: {"version": one.reference, "digest": one.digest} for role, one in members.items()}
-    made_of = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))["extra"].get("members")
-    return newest.version if made_of == now and _definition(folder).ensemble == spec else None
 
 
 def _definition(folder: Path) -> ResolvedModel:

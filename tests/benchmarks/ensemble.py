@@ -38,7 +38,8 @@ def main() -> None:
     options = _options()
     torch.set_num_threads(1)
     project = Project.open(options.project, options.workspace)
-    outcome = project.ensemble(options.ensemble)
+    outcome = project.ensemble(options.ensemble, again=True)
+    assert isinstance(outcome, EnsembleOutcome)
     found: dict[str, Any] = {"ensemble": f"{outcome.model}:{outcome.version}", "protocol": outcome.protocol}
     found |= {"members": outcome.members, "folded": [vars(one) for one in outcome.folded], "notes": outcome.notes}
     found["canvases"] = {canvas: measured(project, outcome, canvas) for canvas in outcome.evaluation.reports}

@@ -11,8 +11,11 @@ import pytest
 import yaml
 
 from fixtures.small_project import Shell
+from playbill.continual.ensembles.members import unchanged_ensemble
+from playbill.definitions.specs import EnsembleSpec
 from playbill.features.registration import render
 from playbill.ranking.scoring.bundle import read_bundle
+from playbill.tables import Tables
 from playbill.versions.promotion.members import judge_members
 from playbill.versions.tracking import Evaluation, Tracking
 
@@ -141,6 +144,14 @@ def test_an_ensemble_is_registered_measured_promoted_and_asked_like_a_model(memb
     weights = bundle.network().ensemble.weights
     assert weights.min() >= 0
     assert not weights[:, :, 0].any(), "an unknown country has the base"
+
+    again = members.json("ensemble", "everywhere")
+    assert (again["status"], again["version"]) == ("nothing to do", 1)
+    assert again["members"] == found["members"]
+    changed = ENSEMBLE | {"description": "Another one."}
+    spec = EnsembleSpec.model_validate({key: value for key, value in changed.items() if key != "kind"})
+    assert unchanged_ensemble(spec, tracking, Tables(members.workspace).snapshot_id()) is None
+    assert unchanged_ensemble(bundle.resolved.ensemble, tracking, "other data") is None
 
     promoted = members.json("promote", "everywhere:1")
     assert promoted["verdict"] == "approved", promoted

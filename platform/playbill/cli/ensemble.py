@@ -20,20 +20,28 @@ if TYPE_CHECKING:
 @click.command("ensemble")
 @click.argument("name")
 @click.option("--definition", type=click.IntRange(1), help="Version of its definition (default: the newest).")
+@click.option("--again", is_flag=True, help="Learn it anew, also where nothing has changed.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object as the last line.")
 @click.pass_obj
-def ensemble(selection: Selection, /, name: str, definition: int | None, as_json: bool) -> None:
+def ensemble(selection: Selection, /, name: str, definition: int | None, again: bool, as_json: bool) -> None:
     """Fold the members of ensemble NAME into one network, learn its gate, measure it, and register it in MLflow.
 
     The gate learns what each member is worth on each canvas and in each country, on a later window than the members
     were trained on. What is registered is a version like any other: evaluate, promote, serve and recommend take it.
+    Where one was learnt from the same definition, members and data before, there is nothing to do.
 
     Example: playbill -w ml_100k ensemble everywhere
     """
     from playbill.cli.progress import Stages
+    from playbill.continual.ensembles.members import UnchangedEnsemble
 
     with Stages() as stages:
-        outcome = selection.project.ensemble(name, definition=definition, progress=stages)
+        outcome = selection.project.ensemble(name, definition=definition, again=again, progress=stages)
+    if isinstance(outcome, UnchangedEnsemble):
+        click.echo(f"nothing to do: {outcome.reason}")
+        if as_json:
+            click.echo(json.dumps({"status": "nothing to do", **asdict(outcome)}))
+        return
     _show(outcome)
     if as_json:
         click.echo(json.dumps(outcome_json(outcome)))

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from playbill.continual.countries.country_table import AdaptOutcome
     from playbill.continual.diagnosis.diagnosis import Diagnosis
     from playbill.continual.ensembles.ensemble import EnsembleOutcome
+    from playbill.continual.ensembles.members import UnchangedEnsemble
     from playbill.continual.incremental.update import UpdateOutcome
     from playbill.foundation import PretrainOutcome
     from playbill.project.evaluation import EvaluationResult
@@ -134,13 +135,22 @@ class ModelMethods:
         return pretrain(self.workspace, reference, given, vectors, progress, again=again)
 
     def ensemble(
-        self, name: str, *, definition: int | None = None, progress: ProgressListener | None = None
-    ) -> EnsembleOutcome:
+        self,
+        name: str,
+        *,
+        definition: int | None = None,
+        again: bool = False,
+        progress: ProgressListener | None = None,
+    ) -> EnsembleOutcome | UnchangedEnsemble:
         """Fold the members of an ensemble into one network, learn its gate, measure it, and register it in MLflow.
+
+        Where a version was learnt from the same definition, members and data before, there is nothing to do, and it is
+        returned with the `reason`.
 
         Args:
             name: Of the zoo's ensemble.
             definition: Version of its definition (default: the newest).
+            again: Learn it anew, also where nothing has changed.
             progress: Hears of progress.
 
         Raises:
@@ -150,11 +160,12 @@ class ModelMethods:
             ServiceError: MLflow or the feature store cannot be reached.
 
         Example:
-            >>> project.ensemble("everywhere").gate.weights
+            >>> project.ensemble("everywhere").version
         """
         from playbill.continual.ensembles.ensemble import train_ensemble
 
-        return train_ensemble(self.workspace, definition_reference(name, definition, "ensemble"), progress)
+        reference = definition_reference(name, definition, "ensemble")
+        return train_ensemble(self.workspace, reference, progress, again=again)
 
     def adapt(
         self,

@@ -22,7 +22,14 @@ from playbill.continual.ensembles.ensemble_report import log_ensemble, log_weigh
 from playbill.continual.ensembles.folding import Folded, folded_network
 from playbill.continual.ensembles.gate import LearntGate, learn_gate
 from playbill.continual.ensembles.gate_window import GateWindow
-from playbill.continual.ensembles.members import Member, open_members, require_window
+from playbill.continual.ensembles.members import (
+    MEMBERS,
+    Member,
+    UnchangedEnsemble,
+    open_members,
+    require_window,
+    unchanged_ensemble,
+)
 from playbill.datasets import Request, Split
 from playbill.definitions.specs import EnsembleSpec, ResolvedModel, reward_versions
 from playbill.definitions.zoo import open_zoo
@@ -43,7 +50,6 @@ from playbill.versions.promotion.descriptions import describe_version
 from playbill.versions.tracking import Lineage, RunHandle, Tracking
 from playbill.versions.tracking.registry import git_revision
 
-MEMBERS = "members"  # key of a manifest's `extra`: role -> version and digest
 BUNDLE = "bundle"
 TIMED = 40  # requests that are timed one by one
 
@@ -84,8 +90,13 @@ class EnsembleOutcome:
         return self.evaluation.to_polars()
 
 
-def train_ensemble(workspace: Workspace, ensemble: str, watcher: ProgressListener | None = None) -> EnsembleOutcome:
+def train_ensemble(
+    workspace: Workspace, ensemble: str, watcher: ProgressListener | None = None, *, again: bool = False
+) -> EnsembleOutcome | UnchangedEnsemble:
     """Fold members into one network, learn the gate, measure the whole, and register it.
+
+    A version that was learnt from the same definition, members and data is returned instead, unless it is wanted
+    `again`.
 
     Raises:
         DefinitionError: The zoo has mistakes, or members cannot stand beside one another; all are named.
@@ -93,7 +104,13 @@ def train_ensemble(workspace: Workspace, ensemble: str, watcher: ProgressListene
         StateError: The window after the members' training is empty, or data, features or a registry is missing.
         ServiceError: MLflow or the feature store cannot be reached.
     """
-    return _EnsembleRun.prepare(workspace, ensemble, watcher or Silent()).execute()
+    watcher = watcher or Silent()
+    watcher.stage("check definitions, members and services")
+    spec = open_zoo(workspace.project.model_zoo, workspace.project.feature_repo).find("Ensemble", ensemble)
+    assert isinstance(spec, EnsembleSpec)
+    tables, tracking = Tables(workspace).require(), Tracking(workspace)
+    same = None if again else unchanged_ensemble(spec, tracking, tables.snapshot_id())
+    return same or _EnsembleRun.prepare(workspace, spec, tables, tracking, watcher).execute()
 
 
 @dataclass
@@ -111,16 +128,12 @@ class _EnsembleRun:
     begun: float
 
     @classmethod
-    def prepare(cls, workspace: Workspace, ensemble: str, watcher: ProgressListener) -> _EnsembleRun:
-        """Check the definition, open the members, and see that there is a window to learn from."""
+    def prepare(
+        cls, workspace: Workspace, spec: EnsembleSpec, tables: Tables, tracking: Tracking, watcher: ProgressListener
+    ) -> _EnsembleRun:
+        """Open the members, and see that there is a window to learn from."""
         begun = time.perf_counter()
-        watcher.stage("check definitions, members and services")
-        zoo = open_zoo(workspace.project.model_zoo, workspace.project.feature_repo)
-        spec = zoo.find("Ensemble", ensemble)
-        assert isinstance(spec, EnsembleSpec)
-        tables = Tables(workspace).require()
-        features, tracking = FeatureDoor(workspace), Tracking(workspace)
-        frames = EvaluationTables.read(tables)
+        features, frames = FeatureDoor(workspace), EvaluationTables.read(tables)
         members = open_members(spec, tracking, frames, features)
         require_window(members[spec.base].model.trained)
         return cls(workspace, spec, watcher, tables, frames, features, tracking, members, begun)

@@ -12,14 +12,24 @@ import polars as pl
 
 from playbill.datasets import Split
 from playbill.definitions.specs import EnsembleSpec, MemberSpec, ResolvedModel
-from playbill.errors import DefinitionError, PlaybillError, Problem, ServiceError, StateError, did_you_mean
+from playbill.errors import (
+    DefinitionError,
+    PlaybillError,
+    Problem,
+    ServiceError,
+    StateError,
+    UnknownNameError,
+    did_you_mean,
+)
 from playbill.evaluation.canvases.loaded_version import OpenModel, open_model
 from playbill.evaluation.cases.event_log import TRAIN, EvaluationTables
 from playbill.features import FeatureDoor
 from playbill.ranking.blend import COMPETING
+from playbill.ranking.scoring.bundle import read_bundle
 from playbill.versions.tracking import ModelVersion, Tracking
-from playbill.versions.tracking.registry import SPLIT_DIGEST
+from playbill.versions.tracking.registry import PREFIX, SPLIT_DIGEST
 
+MEMBERS = "members"  # key of a manifest's `extra`: role -> version and digest
 LEAST_KNOWN = 0.5
 """Share of the base's titles that a member has learnt; with fewer it is of another catalogue."""
 
@@ -75,6 +85,48 @@ def open_members(
     if problems:
         raise DefinitionError(f"ensemble '{ensemble.name}'", problems)
     return found
+
+
+@dataclass(frozen=True)
+class UnchangedEnsemble:
+    """A version that another run would learn again: of the same definition, members and data."""
+
+    model: str
+    version: int
+    members: dict[str, str]  # role -> version of a model, or term
+
+    @property
+    def reason(self) -> str:
+        """Why there is nothing to do, in words."""
+        named = ", ".join(f"{role} {what}" for role, what in self.members.items())
+        return f"{self.model}:{self.version} was learnt from the same definition, data and members ({named})"
+
+
+def unchanged_ensemble(spec: EnsembleSpec, tracking: Tracking, snapshot: str) -> UnchangedEnsemble | None:
+    """Return the newest version of an ensemble that was learnt from the same; None where there is none.
+
+    Args:
+        spec: Today's definition.
+        tracking: Where versions are.
+        snapshot: Of the workspace's data.
+    """
+    versions = tracking.versions(spec.name)
+    if not versions:
+        return None
+    try:
+        members = {role: tracking.resolve(str(member.model)) for role, member in spec.models.items()}
+    except UnknownNameError:  # `open_members` says what is missing, with everything else that is
+        return None
+    now = {role: {"version": one.reference, "digest": one.digest} for role, one in members.items()}
+    for version in versions:
+        if version.tags.get(f"{PREFIX}data_snapshot") != snapshot:
+            continue
+        bundle = read_bundle(tracking.download(spec.name, version.version), version.digest)
+        if bundle.extra.get(MEMBERS) == now and bundle.resolved.ensemble == spec:
+            named = {role: one.reference for role, one in members.items()}
+            terms = {role: str(member.term) for role, member in spec.terms.items()}
+            return UnchangedEnsemble(spec.name, version.version, named | terms)
+    return None
 
 
 def check_members(ensemble: EnsembleSpec, members: Mapping[str, Member]) -> Iterator[Problem]:
