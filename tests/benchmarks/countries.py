@@ -95,7 +95,7 @@ from playbill.versions.tracking import ModelVersion
 ROOT = Path(__file__).parents[2]
 OUT = ROOT / "docs/results/countries.json"
 ARMS = ("country_id", "country_only", "fine_tune", "gate", "low_rank", "projection", "ensemble")
-FINE_TUNE_RATE, FINE_TUNE_EPOCHS = 0.2, 2  # of the learning rate, and passes over a country's rows
+FINE_TUNE_RATE, FINE_TUNE_EPOCHS = 0.5, 6  # of the learning rate, and passes over a country's rows
 
 
 @click.command(help=__doc__, context_settings={"max_content_width": 120})
@@ -363,7 +363,7 @@ class Study:
             after[requests] = values
         codes = list(gains)
         found = country_gains(self.validation.frame, np.stack([before, after]), codes)
-        chosen, _, _ = choose(found.means, found.errors)
+        chosen, _, _ = choose(found.means, found.errors, found.requests)
         return [code for code, place in zip(codes, chosen, strict=True) if place >= 0]
 
     def parent(self, context):

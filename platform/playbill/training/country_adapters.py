@@ -38,7 +38,7 @@ class AdapterSettings:
     """How a country's weights are learnt."""
 
     passes: tuple[int, ...] = (1, 2, 4, 8)  # over its rows; after each of these the weights are kept, to choose from
-    learning_rate: float = 5e-3
+    learning_rate: float = 2e-2
     weight_decay: float = 0.1  # towards the global network
     most_rows: int = 5_000  # of one country; of a larger one some windows are drawn at random
     clip: float = 1.0  # norm that a gradient is cut off at

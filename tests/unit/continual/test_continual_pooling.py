@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from playbill.continual.countries.pooling import choose, pooled
 
+SIZES = np.array([56.0] * 9 + [1.0])  # as errors of .004 and .03 tell
 GAINS = st.lists(st.floats(-0.1, 0.1), min_size=2, max_size=12)
 
 
@@ -40,15 +41,25 @@ def test_a_large_group_that_is_surely_different_stays_itself() -> None:
     assert abs(found[0] - 0.05) < 0.002
 
 
-def test_the_first_within_one_standard_error_of_the_best_is_chosen() -> None:
-    chosen, _, _ = choose(np.array([[0.001, 0.019, 0.020, 0.015]]), np.full((1, 4), 0.005))
-    assert chosen.tolist() == [1]
+def test_what_is_best_for_all_together_is_taken_by_each_that_is_likely_to_gain() -> None:
+    means = np.array([[0.001, 0.019, 0.020, 0.015], [0.0, 0.01, 0.02, 0.01], [0.0, -0.02, -0.05, -0.06]])
+    errors = np.repeat([[0.005], [0.02], [0.008]], 4, axis=1)
+    chosen, gains, _ = choose(means, errors, np.array([90, 5, 5]))
+    assert chosen.tolist() == [1, 1, -1], "the second is not significant by itself, the third is behind"
+    assert gains[2, 1] < 0
+
+
+def test_a_group_that_is_ahead_by_itself_takes_the_first_within_one_standard_error_of_its_best() -> None:
+    means = np.array([[0.001, 0.039, 0.040, 0.035], *np.full((4, 4), -0.01)])
+    errors = np.full((5, 4), 0.005)
+    chosen, _, _ = choose(means, errors, np.array([10, 90, 90, 90, 90]))
+    assert chosen.tolist() == [1, -1, -1, -1, -1]
 
 
 def test_nothing_is_chosen_that_is_not_ahead_beyond_doubt() -> None:
-    chosen, _, _ = choose(np.array([[0.01, 0.02, 0.03]]), np.full((1, 3), 0.02))
+    chosen, _, _ = choose(np.array([[0.01, 0.02, 0.03]]), np.full((1, 3), 0.02), np.ones(1))
     assert chosen.tolist() == [-1]
-    chosen, _, _ = choose(np.array([[-0.01, -0.02], [0.0, 0.0]]), np.full((2, 2), 0.001))
+    chosen, _, _ = choose(np.array([[-0.01, -0.02], [0.0, 0.0]]), np.full((2, 2), 0.001), np.ones(2))
     assert chosen.tolist() == [-1, -1]
 
 
@@ -56,9 +67,9 @@ def test_a_small_group_follows_many_that_gain_and_not_a_chance_of_its_own() -> N
     many = np.full((9, 1), 0.02)
     errors = np.full((10, 1), 0.004)
     errors[9] = 0.03
-    assert choose(np.vstack([many, [[0.01]]]), errors)[0].tolist() == [0] * 10
+    assert choose(np.vstack([many, [[0.01]]]), errors, SIZES)[0].tolist() == [0] * 10
     alone = np.vstack([np.zeros((9, 1)), [[0.05]]])
-    assert choose(alone, errors)[0].tolist() == [-1] * 10
+    assert choose(alone, errors, SIZES)[0].tolist() == [-1] * 10
 
 
 def test_under_no_gain_hardly_anything_is_chosen() -> None:
@@ -67,5 +78,5 @@ def test_under_no_gain_hardly_anything_is_chosen() -> None:
     for _ in range(200):
         errors = np.repeat(rng.uniform(0.005, 0.03, size=(10, 1)), 4, axis=1)
         noise = rng.normal(size=(10, 1)) + 0.3 * rng.normal(size=(10, 4))
-        kept += int((choose(noise / 1.05 * errors, errors)[0] >= 0).sum())
+        kept += int((choose(noise / 1.05 * errors, errors, 1.0 / errors[:, 0] ** 2)[0] >= 0).sum())
     assert kept < 0.06 * 2000

@@ -170,7 +170,7 @@ def choose_weights(
     length = min(len(path) for path in paths.values())
     sets = [start, *({index: path[place] for index, path in paths.items()} for place in range(length))]
     gains = country_gains(case.frame, ndcg_by_request(case, scorer, resolved, features, sets), judged)
-    chosen, means, _ = choose(gains.means, gains.errors)
+    chosen, means, _ = choose(gains.means, gains.errors, gains.requests)
     taken = {
         code: (int(place), float(means[row, place]))
         for row, (code, place) in enumerate(zip(judged, chosen, strict=True))

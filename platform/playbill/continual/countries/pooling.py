@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from playbill.arrays import Floats64, Indices
+from playbill.arrays import Floats64, Indices, Ints64
 
 SIGNIFICANT = 1.96
 """Standard errors by which a gain must be above 0. That is one case in forty by chance for a single candidate, and with
@@ -39,15 +39,18 @@ def pooled(means: Floats64, errors: Floats64) -> tuple[Floats64, Floats64]:
     return found, np.sqrt((1.0 - drawn) * errors**2 + drawn**2 / weight.sum())
 
 
-def choose(means: Floats64, errors: Floats64) -> tuple[Indices, Floats64, Floats64]:
+def choose(means: Floats64, errors: Floats64, sizes: Floats64 | Ints64) -> tuple[Indices, Floats64, Floats64]:
     """Choose for each group one of E candidates, from the most cautious one on, or none.
 
-    A candidate is in question where its pooled gain is significantly above 0. Of those it is the first that is within
-    one standard error of the best.
+    All groups together are judged first, since they have the most to say: where a candidate is significantly ahead over
+    all of them, the best one of those is taken by each group whose pooled gain is above 0. That is an expected gain
+    wherever it is taken, however small the group. A group that has none so far can still be significantly ahead by
+    itself: then it takes the first candidate within one standard error of its best.
 
     Args:
         means: [G, E] gains over doing nothing.
         errors: [G, E] their standard errors, above 0.
+        sizes: [G] how much each group counts in all of them together, such as its requests.
 
     Returns:
         [G] numbers of candidates, -1 for none; and [G, E] pooled gains and errors.
@@ -58,5 +61,11 @@ def choose(means: Floats64, errors: Floats64) -> tuple[Indices, Floats64, Floats
     best = np.where(allowed, gains, -np.inf).argmax(axis=1)
     rows = np.arange(len(gains))
     near = allowed & (gains >= (gains - sure)[rows, best][:, None])
-    chosen = np.where(allowed.any(axis=1), near.argmax(axis=1), -1)
-    return chosen.astype(np.int64), gains, sure
+    alone = np.where(allowed.any(axis=1), near.argmax(axis=1), -1)
+    share = sizes / sizes.sum()
+    total_E, error_E = share @ means, np.sqrt(share**2 @ errors**2)
+    ahead = total_E - SIGNIFICANT * error_E > 0
+    if not ahead.any():
+        return alone.astype(np.int64), gains, sure
+    common = int(np.where(ahead, total_E, -np.inf).argmax())
+    return np.where(gains[:, common] > 0, common, alone).astype(np.int64), gains, sure
