@@ -407,10 +407,10 @@ def timed(work, *options):
     return found, time.process_time() - begun
 
 
-def by_postcode(workspace, folder, events):
-    """Let the first digit of the postcode be the country, and keep the last events of each member."""
+def by_postcode(workspace, folder, events, name=lambda postcode: f"R{postcode[0]}"):
+    """Let a name of the postcode, its first digit, be the country, and keep the last events of each member."""
     users = (line.split("::") for line in (folder / "users.dat").read_text(encoding="latin-1").splitlines())
-    region = pl.DataFrame([(one[0], f"R{one[4][0]}") for one in users], schema=["member_id", "region"], orient="row")
+    region = pl.DataFrame([(one[0], name(one[4])) for one in users], schema=["member_id", "region"], orient="row")
     tables = Tables(workspace)
     frames = {name: getattr(tables, name)() for name in ("titles", "availability", "interactions")}
     frames["members"] = tables.member_versions()

@@ -69,7 +69,7 @@ def test_countries_that_are_not_ahead_change_nothing(shell, monkeypatch):
     assert (found["version"], found["kept"], found["parent"]) == (None, [], "lean:1")
     reasons = {row["country"]: row["reason"] for row in found["countries"]}
     assert reasons.pop("JP") == "not asked for"
-    assert set(reasons.values()) == {"not significantly ahead on the validation fold"}
+    assert set(reasons.values()) == {"no gain to expect by the validation fold"}
     assert found["change"] == {"value": 0.0, "low": 0.0, "high": 0.0}
     assert [one.version for one in Tracking(shell.workspace).versions("lean")] == [1]
 

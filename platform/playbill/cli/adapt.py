@@ -32,8 +32,9 @@ if TYPE_CHECKING:
 def adapt(selection: Selection, /, model: str, countries: str | None, as_json: bool, **options: Any) -> None:
     """Give countries weights of their own beside MODEL's champion, and register the result as a new version.
 
-    The champion stands still. Each country learns what it adds from its own members, and gets it only where that is
-    significantly ahead on the validation fold; else, and where the country is unknown, the answers stay the champion's.
+    The champion stands still. Each country learns what it adds from its own members. Where that is significantly ahead
+    over all countries on the validation fold, each that is likely to gain gets it, else those that are significantly
+    ahead by themselves. The others, and requests from unknown countries, keep the champion's answers.
 
     Example: playbill -w simulated adapt everycanvas --countries NO,SE
     """

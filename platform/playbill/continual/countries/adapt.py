@@ -1,4 +1,4 @@
-"""Countries get weights of their own beside a registered version, side by side, where that is significantly ahead.
+"""Countries get weights of their own beside a registered version, side by side, where a gain can be expected.
 
 The version stands still; what each country adds is learnt from its train fold, and chosen on the validation fold, that
 neither has seen: nothing, or the weights after one pass, two, four or eight. What is chosen goes into one network, so

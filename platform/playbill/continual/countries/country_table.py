@@ -115,7 +115,7 @@ def _reason(code: str, members: int, choice: Choice, named: tuple[str, ...] | No
         return f"{_count(members)} to learn from, {LEAST_MEMBERS} are needed"
     if code not in choice.best:
         return f"{_count(choice.members.get(code, 0))} on the validation fold, {LEAST_MEMBERS} are needed"
-    return "not significantly ahead on the validation fold"
+    return "no gain to expect by the validation fold"
 
 
 def _count(members: int) -> str:
