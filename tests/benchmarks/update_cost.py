@@ -10,7 +10,8 @@ the very events that the last update has learnt, and both are measured on the da
 `cost_ratio`: seconds of CPU of one update (median) over those of the retrain, both whole commands in processes of their
 own, with registration in MLflow and evaluation. `work_ratio`: the same without what a command costs that has nothing to
 do (imports, above all), which a process that goes on pays once. `quality_ratio`: NDCG@10 of the updated version over
-that of the retrained one. `stale`: of the version that was never updated.
+that of the retrained one, with an interval over members, on some plays of each in the test days, each asked after all
+that came before it. `stale`: of the version that was never updated.
 """
 
 from __future__ import annotations
@@ -29,16 +30,23 @@ from pathlib import Path
 from typing import Any
 
 import fixtures_path  # noqa: F401
+import numpy as np
 import polars as pl
 import yaml
 
+from playbill.arrays import Floats64, Indices
 from playbill.config import ProjectFolder
 from playbill.datasets import Split
 from playbill.datasets.splits import FOLDS
+from playbill.evaluation.baselines.popularity import build_baseline
 from playbill.evaluation.canvases.loaded_version import frozen_split
-from playbill.evaluation.canvases.model import evaluate_model
+from playbill.evaluation.canvases.model import CanvasScorer
+from playbill.evaluation.cases.build import build_case
 from playbill.evaluation.cases.event_log import EvaluationTables
+from playbill.evaluation.cases.score_function import ScoreFunction
+from playbill.evaluation.measure import measure as measure_functions
 from playbill.features import FeatureDoor
+from playbill.metrics import MemberBootstrap
 from playbill.project import Project
 from playbill.ranking.scoring.bundle import read_bundle
 from playbill.ranking.scoring.scorer import Scorer
@@ -51,6 +59,7 @@ ROOT = Path(__file__).parents[2]
 MAPPING = ROOT / "docs/guide/mappings/ml_1m.yaml"
 MODEL = "mine"
 DAY = timedelta(days=1)
+DRAWS = 2_000  # of members, for the interval of a ratio
 SHAPE = {
     "history": {"length": 200},
     "trunk": {"type": "gated_transformer", "layers": 2, "heads": 2, "dropout": 0.1},
@@ -107,8 +116,9 @@ def _result(
         "work_ratio": round((update_s - idle) / (retrain.cpu_s - idle), 4),
         "cost_ratio": round(update_s / retrain.cpu_s, 4),
         "wall_ratio": round(statistics.median(one.wall_s for one in daily) / retrain.wall_s, 4),
-        "quality_ratio": round(measured["updated"]["ndcg@10"] / measured["retrained"]["ndcg@10"], 4),
-        "stale_ratio": round(measured["stale"]["ndcg@10"] / measured["retrained"]["ndcg@10"], 4),
+        "quality_ratio": round(measured["updated"]["ratio"], 4),
+        "quality_interval": [round(end, 4) for end in measured["updated"]["ratio_interval"]],
+        "stale_ratio": round(measured["stale"]["ratio"], 4),
         "measured": measured,
         "updates": updates,
         "spent": [asdict(one) for one in spent],
@@ -179,21 +189,53 @@ def _test_days(options: argparse.Namespace) -> Split:
 def measure(options: argparse.Namespace) -> None:
     """Measure the version that was never updated, the updated one and the retrained one on the test days."""
     workspace = ProjectFolder.find(Path(options.folder)).workspace()
-    tracking, tables, features = Tracking(workspace), Tables(workspace), FeatureDoor(workspace)
-    split, frames = _test_days(options), EvaluationTables.read(tables)
+    tracking, frames, features = Tracking(workspace), EvaluationTables.read(Tables(workspace)), FeatureDoor(workspace)
+    split = _asked(_test_days(options), frames, options.plays)
     champion = int(tracking.alias(MODEL, "champion") or 0)
-    found = {}
-    for name, version in {"stale": 1, "updated": champion, "retrained": champion + 1}.items():
-        bundle = read_bundle(tracking.download(MODEL, version))
-        scorer = Scorer(bundle, frames.titles_at(split.cutoff), frames.availability, features, as_of=split.cutoff)
-        report = evaluate_model(
-            scorer, split, frames, bundle.resolved, features, canvases=("home",), baselines=("popular_7d",)
-        ).reports["home"]
-        metrics = {metric: interval.value for metric, interval in report.result.metrics.items()}
-        main = report.result.metrics["ndcg@10"]
-        found[name] = metrics | {"low": main.low, "high": main.high, "requests": report.n, "version": version}
-        found["popular_7d"] = {"ndcg@10": report.baselines[0].metrics["ndcg@10"].value}
-    print(json.dumps(found))
+    versions = {"stale": 1, "updated": champion, "retrained": champion + 1}
+    bundles = {name: read_bundle(tracking.download(MODEL, version)) for name, version in versions.items()}
+    case = build_case(frames, split, bundles["retrained"].resolved, "home")
+    moment = split.cutoff or frames.end
+    titles = frames.titles_at(moment)
+    functions: dict[str, ScoreFunction] = {"popular_7d": build_baseline("popular_7d", case)}
+    for name, bundle in bundles.items():
+        scorer = Scorer(bundle, titles, frames.availability, features, as_of=moment)
+        functions[name] = CanvasScorer(scorer, bundle.resolved, "home", features)
+    found = measure_functions(case, functions, (10,))
+    members = case.frame["member_id"].cast(pl.Categorical).to_physical().to_numpy().astype(np.int64)
+    values = np.stack([found[name].values["ndcg@10"] for name in functions], axis=1)
+    print(json.dumps(_with_intervals(list(functions), values, np.unique(members, return_inverse=True)[1])))
+
+
+def _asked(split: Split, frames: EvaluationTables, plays: int) -> Split:
+    """Keep so many held-out plays of each member, evenly spread; each is asked after what came before it."""
+    test = frames.interactions.join(split.frame, on="event_id").filter(pl.col("fold").cast(pl.String) == "test")
+    place = pl.int_range(pl.len()).over("member_id")
+    step = (pl.len().over("member_id") / plays).ceil().cast(pl.Int64)
+    kept = test.filter(place % step == 0).select("event_id", asked=pl.lit(True))
+    fold = pl.when((pl.col("fold").cast(pl.String) == "test") & pl.col("asked").is_null()).then(pl.lit("validation"))
+    frame = split.frame.join(kept, on="event_id", how="left", maintain_order="left").select(
+        "event_id", fold=fold.otherwise(pl.col("fold").cast(pl.String)).cast(pl.Enum(FOLDS))
+    )
+    assert split.cutoff is not None
+    return Split.at(frame, split.cutoff, split.validation_cutoff).under("global_time_successive")
+
+
+def _with_intervals(names: list[str], values: Floats64, members: Indices) -> dict[str, Any]:
+    """Return each model's NDCG@10, and that of each over the retrained one's, with 95 % intervals over members."""
+    means = MemberBootstrap(members).intervals(values)
+    result: dict[str, Any] = {"requests": len(values), "members": int(members.max()) + 1}
+    result |= {
+        name: dict(zip(("ndcg@10", "low", "high"), mean, strict=True)) for name, mean in zip(names, means, strict=True)
+    }
+    generator, sums = np.random.default_rng(0), np.zeros((int(members.max()) + 1, len(names)))
+    np.add.at(sums, members, values)
+    drawn = np.stack([sums[generator.integers(len(sums), size=len(sums))].sum(axis=0) for _ in range(DRAWS)])
+    base = names.index("retrained")
+    for place, name in enumerate(names[:base]):
+        ratios = np.quantile(drawn[:, place] / drawn[:, base], (0.025, 0.975))
+        result[name] |= {"ratio": values[:, place].mean() / values[:, base].mean(), "ratio_interval": ratios.tolist()}
+    return result
 
 
 STAGES = {"retrain": retrain, "measure": measure}
@@ -206,7 +248,21 @@ def _command(folder: Path, name: str, *arguments: str, keep: list[dict[str, Any]
 
 def _stage(options: argparse.Namespace, name: str, keep: list[dict[str, Any]] | None = None) -> Spent:
     given = ["--data", options.data, "--folder", options.folder, "--days", str(options.days), "--first", options.first]
-    return _timed(name, [sys.executable, __file__, *given, "--members", str(options.members), "--stage", name], keep)
+    return _timed(
+        name,
+        [
+            sys.executable,
+            __file__,
+            *given,
+            "--members",
+            str(options.members),
+            "--plays",
+            str(options.plays),
+            "--stage",
+            name,
+        ],
+        keep,
+    )
 
 
 def _timed(name: str, command: list[str], keep: list[dict[str, Any]] | None) -> Spent:
@@ -235,6 +291,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--first", default="2000-12-12", help="first day that is not in the log of the training")
     parser.add_argument("--days", type=int, default=3, help="updates that are counted, beside the first one")
     parser.add_argument("--test-days", type=int, default=31, help="days after the last update to measure on")
+    parser.add_argument("--plays", type=int, default=8, help="plays of each member to measure on")
     parser.add_argument("--members", type=float, default=1.0, help="share of the members")
     parser.add_argument("--epochs", type=int, default=6)
     parser.add_argument("--width", type=int, default=128)
