@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 from collections.abc import Callable
@@ -26,6 +27,9 @@ if TYPE_CHECKING:
 # Threads that spin while they wait make torch many times slower beside any other load. Read when OpenMP is loaded.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
+COLLECTIONS = (50_000, 20, 20)
+"""When Python looks for objects that only each other refer to. Imports make millions of objects that stay, and looking
+through them again and again, as often as Python does by itself, takes a second of each command that trains."""
 
 _Decorated = TypeVar("_Decorated", bound=Callable[..., Any])
 
@@ -137,6 +141,7 @@ class LazyGroup(click.Group):
 
     def invoke(self, ctx: click.Context) -> object:
         """Run, and turn an error a user can act on into one message and exit status 1."""
+        gc.set_threshold(*COLLECTIONS)
         try:
             return super().invoke(ctx)
         except PlaybillError as error:

@@ -117,6 +117,8 @@ def test_a_window_that_was_kept_is_found_again_whatever_arrives_meanwhile() -> N
     again = same_window(log, first, window.split, window.late)
     assert again.digest == window.digest
     assert again.taken.sort("event_id").equals(window.taken.sort("event_id"))
+    assert again.known.equals(window.known)
+    assert set(again.known["event_id"]) == learnt(first)
     assert (again.arrived, again.late, again.learnt_before) == (window.arrived, window.late, window.learnt_before)
 
 
@@ -126,12 +128,12 @@ def test_what_is_learnt_again_is_old_and_of_the_share_that_was_asked_for() -> No
     first = log.split()
     log.add(*range(600, 640))
     window = found(log, first)
-    drawn = draw_replay(log, first, window, 0.2, seed=1)
+    drawn = draw_replay(window, 0.2, seed=1)
     assert set(drawn["event_id"]) <= learnt(first)
     assert drawn["event_id"].is_unique().all()
     assert abs(drawn.height - window.taken.height / 4) <= 1
-    assert drawn.equals(draw_replay(log, first, window, 0.2, seed=1))
-    assert draw_replay(log, first, window, 0.0, seed=1).is_empty()
+    assert drawn.equals(draw_replay(window, 0.2, seed=1))
+    assert draw_replay(window, 0.0, seed=1).is_empty()
 
 
 def test_events_that_were_taken_and_are_gone_from_the_log_stay_learnt() -> None:

@@ -60,7 +60,7 @@ def update_examples(
         IntegrityError: Something of the held-out part would be read.
     """
     model, before = resolved.model, watermark_of(parent)
-    drawn = draw_replay(tables, learnt, window, model.update.replay, model.training.seed)
+    drawn = draw_replay(window, model.update.replay, model.training.seed)
     spans = _spans(resolved)
     matured = [_learnt_between(tables, learnt, before - span, window.cutoff - span) for span in spans]
     members = pl.concat([window.taken["member_id"], drawn["member_id"], *matured]).unique().sort()

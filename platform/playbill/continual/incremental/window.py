@@ -30,6 +30,7 @@ class UpdateWindow:
 
     split: Split  # every event of the log: `train` is learnt from by now, `test` is held out
     taken: pl.DataFrame  # event_id and member_id of what this update learns from for the first time
+    known: pl.DataFrame  # the same of what the champion has learnt, as far as the log still has it, in the log's order
     digest: str  # of the ids of what is taken
     arrived: int  # events that the champion's split did not know
     late: int  # of these, how many are older than the moment up to which the champion had learnt
@@ -59,7 +60,7 @@ def find_window(tables: Tables, learnt: Split, watermark: datetime, spec: Update
     `learnt` is the champion's split, `watermark` the moment up to which it had learnt.
     """
     log = tables.interactions(columns=COLUMNS).join(learnt.frame, on="event_id", how="left", maintain_order="left")
-    known = pl.col("fold").cast(pl.String).eq_missing(LEARNT)
+    known = pl.col("fold").eq_missing(LEARNT)
     arrived = log.filter(pl.col("fold").is_null())
     if arrived.is_empty():
         return "no event has arrived since the champion was trained"
@@ -77,27 +78,32 @@ def find_window(tables: Tables, learnt: Split, watermark: datetime, spec: Update
     taken = waiting.filter(pl.col("event_at") < cutoff)
     if taken.is_empty():
         return f"{arrived.height:,} events have arrived, too few to learn from some and be measured on others"
-    gone = learnt.frame.filter(pl.col("fold").cast(pl.String) == LEARNT).join(log, on="event_id", how="anti")
     fold = pl.when(known | (pl.col("event_at") < cutoff)).then(pl.lit(LEARNT)).otherwise(pl.lit("test"))
     frame = log.select("event_id", fold=fold.cast(pl.Enum(FOLDS)))
+    gone = _gone(learnt, log, trained.height)
     split = Split.at(pl.concat([frame, gone.select("event_id", pl.col("fold").cast(pl.Enum(FOLDS)))]), cutoff)
     late = arrived.filter(pl.col("event_at") < watermark).height
     learnt_before = trained.height + gone.height
-    found = taken.select("event_id", "member_id")
-    return UpdateWindow(split, found, _digest(found["event_id"]), arrived.height, late, learnt_before)
+    found, had = (events.select("event_id", "member_id") for events in (taken, trained))
+    return UpdateWindow(split, found, had, _digest(found["event_id"]), arrived.height, late, learnt_before)
+
+
+def _gone(learnt: Split, log: pl.DataFrame, there: int) -> pl.DataFrame:
+    """Return what was learnt from and is not in the log any more; `there` of it are."""
+    had = learnt.frame.filter(pl.col("fold") == LEARNT)
+    return had.join(log, on="event_id", how="anti") if had.height > there else had.clear()
 
 
 def same_window(tables: Tables, learnt: Split, split: Split, late: int) -> UpdateWindow:
     """Return the window of an update that was begun before, from its split and the champion's."""
-    folds = learnt.frame.select("event_id", before=pl.col("fold").cast(pl.String))
+    folds = learnt.frame.select("event_id", before="fold")
     both = split.frame.join(folds, on="event_id", how="left", maintain_order="left")
-    mine = pl.col("fold").cast(pl.String) == LEARNT
-    had = pl.col("before").eq_missing(LEARNT)
-    taken = both.filter(mine & ~had).select("event_id")
+    mine, had = pl.col("fold") == LEARNT, pl.col("before").eq_missing(LEARNT)
+    taken, before = (both.filter(mine & own).select("event_id") for own in (~had, had))
     members = tables.interactions(columns=("event_id", "member_id"))
-    found = members.join(taken, on="event_id", how="semi", maintain_order="left")
+    found, known = (members.join(own, on="event_id", how="semi", maintain_order="left") for own in (taken, before))
     arrived = both.filter(pl.col("before").is_null()).height
-    return UpdateWindow(split, found, _digest(taken["event_id"]), arrived, late, both.filter(mine & had).height)
+    return UpdateWindow(split, found, known, _digest(taken["event_id"]), arrived, late, before.height)
 
 
 def _cutoff(plays: pl.Series, holdout: float) -> datetime | None:
@@ -113,15 +119,12 @@ def _digest(event_ids: pl.Series) -> str:
     return hashlib.sha256("\n".join(event_ids.sort().to_list()).encode()).hexdigest()
 
 
-def draw_replay(tables: Tables, learnt: Split, window: UpdateWindow, share: float, seed: int) -> pl.DataFrame:
+def draw_replay(window: UpdateWindow, share: float, seed: int) -> pl.DataFrame:
     """Return event_id and member_id of events that the champion has learnt, to be learnt from again.
 
     Stretches of successive events of a member, each ending at an event drawn at random, `share` of all examples in all.
     """
-    wanted = round(window.taken.height * share / (1 - share))
-    log = tables.interactions(columns=("event_id", "member_id"))
-    known = learnt.frame.filter(pl.col("fold").cast(pl.String) == LEARNT).select("event_id")
-    log = log.join(known, on="event_id", how="semi", maintain_order="left")
+    wanted, log = round(window.taken.height * share / (1 - share)), window.known
     if not wanted or log.is_empty():
         return log.clear()
     generator = np.random.default_rng((seed, int(window.digest[:12], 16)))
