@@ -50,6 +50,8 @@ class Split:
     def events(self, interactions: pl.DataFrame, *folds: Fold) -> pl.DataFrame:
         """Return the events in these folds, in their order. An event the split never saw is in none."""
         wanted = self.frame.filter(pl.col("fold").is_in(folds)).select("event_id")
+        if interactions.height < wanted.height:  # looked up in the smaller of the two, which a join makes a table of
+            wanted = wanted.join(interactions.select("event_id"), on="event_id", how="semi")
         return interactions.join(wanted, on="event_id", how="semi", maintain_order="left")
 
     def of(self, interactions: pl.DataFrame) -> Split:

@@ -71,7 +71,7 @@ def update_examples(
     titles, availability = known_titles(tables, boundary), tables.availability()
     values = label_values(resolved, events, events, availability, as_of, titles=titles, require_rows=False)
     taken, again = (events["event_id"].is_in(own["event_id"].implode()).to_numpy() for own in (window.taken, drawn))
-    had = learnt.frame.filter(pl.col("fold").cast(pl.String) == LEARNT)["event_id"]
+    had = window.known.filter(pl.col("member_id").is_in(members.implode()))["event_id"]
     old = events["event_id"].is_in(had.implode()).to_numpy()
     known = events.filter(pl.Series(old))
     earlier_values = label_values(resolved, known, known, availability, before, titles=titles, require_rows=False)
