@@ -2,12 +2,14 @@
 
     python tests/benchmarks/freshness.py --json
     python tests/benchmarks/freshness.py --log ml_1m:../shared/data/ml-1m --until 2000-08-29 --days 14 --json
-    python tests/benchmarks/freshness.py --log world:3000:42:41 --keep docs/results/freshness.json
+    python tests/benchmarks/freshness.py --log world:4000:56:41:20 --features uncounted --keep docs/results/freshness.json
 
-A log is `world:MEMBERS:DAYS:SEED` (simulated, 600 titles) or `ml_1m:FOLDER`, of which `--until` keeps what happened
-before a day: its members came within a few months of 2000. Works in a scratch project. The rows of a log are written to
-`--keep` as soon as they are there, and pictures beside it. The last line says of every log of that file whether the
-cadences are in order, the curve is monotone, and titles in their launch week gain most.
+A log is `world:MEMBERS:DAYS:SEED` (simulated, 600 titles, of which six launch a week, or as many as a fifth number
+says), `kuairand:FOLDER`, or `ml_1m:FOLDER`, of which `--until` keeps what happened before a day: its members came
+within a few months of 2000. With `--features uncounted` the model has no feature that counts what was played of a title
+lately: then its weights alone know. Works in a scratch project. The rows of a log are written to `--keep` as soon as
+they are there, and pictures beside it. The last line says of every log of that file whether the cadences are in order,
+the curve is monotone, and titles in their launch week gain most.
 """
 
 import json
@@ -18,7 +20,8 @@ from pathlib import Path
 import click
 import polars as pl
 
-from playbill.config import ProjectFolder, ProjectSettings
+from playbill import Project
+from playbill.definitions.specs import UpdateSpec
 from playbill.definitions.zoo import open_zoo
 from playbill.features import FeatureDoor, build_features
 from playbill.sources import ingest
@@ -30,74 +33,107 @@ from playbill_lab.studies.freshness.study import FreshnessOptions, FreshnessStud
 from playbill_lab.studies.ledger.models import with_recipe, with_trunk
 
 ROOT = Path(__file__).parents[2]
-MODEL, CLEAR = "everycanvas", "launch_week"
+CLEAR = "launch_week"
+KUAIRAND = ("kuairand", "kuairand.tab_1")  # model and canvas of its log
+UNCOUNTED = '''
+"""What everycanvas_v3 has, but for what counts plays of titles."""
+
+from contexts import request_time
+from feast import FeatureService
+from members import member_activity, member_profile, member_recency
+from titles import title_age, title_profile
+
+uncounted = FeatureService(
+    name="uncounted",
+    features=[
+        member_profile[["country", "kids_profile", "age", "gender", "occupation"]],
+        member_activity[["log_plays_1d", "log_plays_7d", "log_plays_30d", "log_plays_total", "distinct_genres"]],
+        member_recency,
+        request_time,
+        title_profile[["kind", "maturity", "release_year", "runtime_min", "genre_count", "kids"]],
+        title_age,
+    ],
+)
+'''
 
 
 @click.command()
-@click.option("--log", "logs", multiple=True, default=("world:3000:42:41",), show_default=True)
+@click.option("--log", "logs", multiple=True, default=("world:4000:56:41:20",), show_default=True)
 @click.option("--until", type=click.DateTime(["%Y-%m-%d"]), help="Keep what happened before this day.")
 @click.option("--parts", default="cadences,retrain", show_default=True)
 @click.option("--days", default=14, show_default=True)
 @click.option("--cadences", default="never,7d,1d", show_default=True)
-@click.option("--updates", default=30, show_default=True)
+@click.option("--replays", default="0.2", show_default=True, help="Shares of older examples, for forgetting.")
+@click.option("--updates", default=30, show_default=True, help="Daily ones, for forgetting.")
 @click.option("--requests", default=3000, show_default=True)
 @click.option("--dim", default=32, show_default=True)
 @click.option("--epochs", default=3, show_default=True)
 @click.option("--seed", default=17, show_default=True)
-@click.option("--rate", type=float, help="Learning rate of updates over that of training (default: the definition's).")
+@click.option("--features", help="Feature service in place of the definition's, such as uncounted.")
+@click.option("--update", "keys", multiple=True, help="KEY=NUMBER of the definition's `update`, such as rate=0.1.")
 @click.option("--home", type=click.Path(path_type=Path), help="Keeps the workspace and its versions, to go on later.")
 @click.option("--keep", type=click.Path(path_type=Path), help="JSON file whose rows of these logs are replaced.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object as the last line.")
-def main(logs, until, home, keep, dim, epochs, rate, as_json, **given):
+def main(logs, until, home, keep, features, keys, as_json, **given):
     """Replay each log.
 
     Example: python tests/benchmarks/freshness.py --log world:600:28:41 --days 8 --json
     """
-    listed = {name: tuple(given.pop(name).split(",")) for name in ("parts", "cadences")}
-    options = FreshnessOptions(**given, **listed)
-    options.check()
+    listed = {name: tuple(given.pop(name).split(",")) for name in ("parts", "cadences", "replays")}
+    listed["replays"] = tuple(map(float, listed["replays"]))
+    update = {name: float(value) for name, value in (key.split("=") for key in keys)}
     rows = json.loads(keep.read_text())["logs"] if keep and keep.exists() else {}
     for log in logs:
-        name = ":".join(part for part in log.split(":") if not Path(part).is_dir())
+        options = FreshnessOptions(**given, **listed, **({"canvas": KUAIRAND[1]} if log.startswith("kuairand") else {}))
+        options.check()
+        name = " ".join([":".join(part for part in log.split(":") if not Path(part).is_dir()), *filter(None, [features])])
         with tempfile.TemporaryDirectory() as scratch:
-            rows[name] = rows.get(name, {}) | of_log(
-                log, until, options, home or Path(scratch), (dim, epochs, rate), keep
-            )
+            study = study_of(log.split(":"), until, options, home or Path(scratch), features, update)
+            found = study.run()
+        rows[name] = rows.get(name, {}) | stated(found)
         if keep:
             keep.write_text(json.dumps({"logs": rows}, indent=1) + "\n")
+            for path in plot_freshness(found, keep.parent, ".svg"):
+                path.replace(path.with_name(f"{path.stem}_{name.partition(':')[0]}.svg"))
     if as_json:
         print(json.dumps({name: verdicts(row) for name, row in rows.items()}))
 
 
-def of_log(log, until, options, home, recipe, keep):
-    """Replay one log and return what was found, by part. `recipe` is the width, passes, and rate of updates."""
-    dim, epochs, rate = recipe
-    workspace = ProjectFolder(ROOT, ProjectSettings(home=str(home), workspace="bench")).workspace()
+def study_of(kind, until, options, home, features, update):
+    """Return the study of a log, which is brought in where it is not there yet."""
+    if not (home / "playbill.toml").exists():
+        Project.create(home)
+        (home / "feature_repo" / "own_uncounted.py").write_text(UNCOUNTED)
+    workspace = Project.open(home, workspace="bench").workspace
     if not Tables(workspace).exists():
-        bring_in(workspace, log.split(":"), until)
+        bring_in(workspace, kind, until)
         FeatureDoor(workspace).apply()
         build_features(workspace)
-    resolved = open_zoo(workspace.project.model_zoo, workspace.project.feature_repo).model(MODEL)
-    resolved = with_trunk(with_recipe(resolved, options.seed, epochs=epochs), dim)
-    if rate is not None:
-        updates = resolved.model.update.model_copy(update={"rate": rate})
-        resolved = resolved.model_copy(update={"model": resolved.model.model_copy(update={"update": updates})})
+    model = KUAIRAND[0] if kind[0] == "kuairand" else "everycanvas"
+    resolved = open_zoo(workspace.project.model_zoo, workspace.project.feature_repo).model(model)
+    resolved = with_trunk(with_recipe(resolved, options.seed, epochs=options.epochs), options.dim)
+    spec = UpdateSpec.model_validate(resolved.model.update.model_dump() | update)
+    own = {"update": spec, "features": features or resolved.model.features}
+    resolved = resolved.model_copy(update={"model": resolved.model.model_copy(update=own)})
     tell = lambda name: print(name, flush=True)  # noqa: E731
-    found = FreshnessStudy.of_workspace(workspace, resolved, options, workspace.runs / "freshness", tell).run()
-    if keep:
-        for path in plot_freshness(found, keep.parent, ".svg"):
-            path.replace(path.with_name(f"{path.stem}_{log.partition(':')[0]}.svg"))
-    whole = freshness_json(found)
+    return FreshnessStudy.of_workspace(workspace, resolved, options, workspace.runs / "freshness", tell)
+
+
+def stated(found):
+    """Return what a study found, but for what it did not look at."""
     empty = (None, [], ())
-    return {name: value for name, value in whole.items() if value not in empty}
+    return {name: value for name, value in freshness_json(found).items() if value not in empty}
 
 
 def bring_in(workspace, kind, until):
     """Fill the workspace's tables."""
     source, *rest = kind
     if source == "world":
-        members, days, seed = map(int, rest)
-        simulate_workspace(workspace, read_spec({"members": members, "days": days, "seed": seed}))
+        named = dict(zip(("members", "days", "seed", "launches_per_week"), map(int, rest), strict=False))
+        simulate_workspace(workspace, read_spec(named))
+        return
+    if source == "kuairand":
+        ingest(workspace, "kuairand", {"path": Path(rest[0])})
         return
     ingest(workspace, "parquet", {"path": Path(rest[0]), "mapping": ROOT / "docs/guide/mappings/ml_1m.yaml"})
     if until is not None:

@@ -40,6 +40,7 @@ from playbill.training.optimizer import (
     make_balancer,
     one_cycle,
     set_learning_rate,
+    title_rates,
 )
 from playbill.training.replicas import WholeNetwork
 
@@ -145,6 +146,7 @@ class _LoopRun:
             table.sparse = bool(by_rows)
         own = self.held.parameters
         self.optimizer = optimizer_of(network, settings, by_rows, own)
+        self.optimizer.row_rates = self._row_rates()
         self.average = Average(own.values(), settings.ema, by_rows)
         self.step = 0
         self.reports: list[dict[str, float]] = []
@@ -169,6 +171,16 @@ class _LoopRun:
             resumed_from=first or None,
             seconds=time.perf_counter() - begun,
         )
+
+    def _row_rates(self) -> list[tuple[Tensor, Tensor]]:
+        """Return tables of biases of titles, and how far this worker's rows of each move; none where all move alike."""
+        rate = self.settings.title_rate / self.settings.head_rate  # which is theirs anyway
+        if rate <= 1.0:
+            return []
+        rates_T1 = title_rates(self.titles.plays, rate)
+        tables = {id(table.weight) for table in self.network.title_biases()}
+        names = [name for name, own in self.network.named_parameters() if id(own) in tables]
+        return [(self.held.parameters[name], self.held.part(name, rates_T1)) for name in names]
 
     def _low_precision(self) -> bool:
         wanted = self.settings.low_precision

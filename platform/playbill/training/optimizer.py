@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any, Protocol
 
 import torch
@@ -35,6 +35,7 @@ END_DIVISOR = 1e5
 
 OF_HEADS = ("heads.", "title_bias.", "canvas_titles.", "sharing.")
 """Parameters that heads or canvases do not share, or share as they like."""
+FEW_PLAYS = 100.0  # of a title whose biases learn half as much faster as those of one without a play
 SMALLEST_DECAY = 1e-30  # a decay counts as at least so much where its logarithm is needed
 TIMES = "times"  # key of a parameter group: its learning rate over the schedule's
 
@@ -63,6 +64,8 @@ class Optimizer:
 
     def __init__(self, dense: torch.optim.AdamW, rows: torch.optim.SparseAdam | None) -> None:
         self._dense, self._rows = dense, rows
+        self.row_rates: list[tuple[Tensor, Tensor]] = []
+        """Tables [T, D] of which each row moves [T, 1] times as far as the learning rate says."""
 
     @property
     def param_groups(self) -> list[dict[str, Any]]:
@@ -77,9 +80,20 @@ class Optimizer:
 
     def step(self) -> None:
         """Move every parameter that has a gradient."""
+        before = [(table, rates, rows, table.detach()[rows].clone()) for table, rates, rows in self._rated()]
         self._dense.step()
         if self._rows is not None:
             self._rows.step()  # type: ignore[no-untyped-call]
+        with torch.no_grad():
+            # Tables do not decay, so how far a row moves is in proportion to its learning rate.
+            for table, rates, rows, start in before:
+                table[rows] = start + rates[rows] * (table[rows] - start)
+
+    def _rated(self) -> Iterator[tuple[Tensor, Tensor, Tensor | slice]]:
+        for table, rates in self.row_rates:
+            if table.grad is not None:
+                rows = table.grad.coalesce().indices()[0] if table.grad.is_sparse else slice(None)
+                yield table, rates, rows
 
     def state_dict(self) -> dict[str, Any]:
         """Return what a checkpoint keeps."""
@@ -155,6 +169,11 @@ def one_cycle(step: int, total: int, peak: float, warm_up: float) -> float:
 
 def _cosine(start: float, end: float, share: float) -> float:
     return end + (start - end) * (1 + math.cos(math.pi * min(share, 1.0))) / 2
+
+
+def title_rates(plays_T: Tensor, rate: float) -> Tensor:
+    """Return [T, 1] learning rates of biases of titles, over that of all else: `rate` without a play, in the end 1."""
+    return 1.0 + (rate - 1.0) * (FEW_PLAYS / (FEW_PLAYS + plays_T)).unsqueeze(-1)
 
 
 def set_learning_rate(optimizer: Optimizer, rate: float) -> None:

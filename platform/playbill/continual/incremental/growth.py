@@ -21,6 +21,7 @@ from torch.nn import functional as F  # noqa: N812
 
 from playbill.datasets import Encoder
 from playbill.datasets.encoding.row_entries import row_config
+from playbill.definitions.specs import UpdateSpec
 from playbill.models import Network, NetworkConfig, TitleInputs
 from playbill.ranking.scoring.bundle import Bundle
 from playbill.training.checkpoint import Checkpoint, checkpoints, load_checkpoint, save_checkpoint
@@ -32,6 +33,13 @@ NEIGHBOURS = 10  # learnt titles whose mean a new one starts from
 NOISE = 0.1  # of a mean: this share of the deviation of learnt vectors
 MOMENTS = ("exp_avg", "exp_avg_sq")
 STEP = "step"
+
+
+def update_settings(training: LoopSettings, spec: UpdateSpec) -> LoopSettings:
+    """Return how an update learns, from how its model is trained."""
+    rate = training.learning_rate * spec.rate
+    own = {"epochs": spec.epochs, "min_steps": 0, "learning_rate": rate, "title_rate": spec.title_rate}
+    return training.model_copy(update=own)
 
 
 def grown_config(config: NetworkConfig, encoder: Encoder) -> NetworkConfig:

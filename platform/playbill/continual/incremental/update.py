@@ -18,6 +18,7 @@ from playbill import __version__
 from playbill.config import Workspace
 from playbill.continual.incremental.definitions import require_same_features, updated_definition
 from playbill.continual.incremental.examples import watermark_of
+from playbill.continual.incremental.growth import update_settings
 from playbill.continual.incremental.run import NOTHING, Taken, UpdateRun
 from playbill.continual.incremental.watermarks import UpdateLease, UpdateRecords, UpdateRow
 from playbill.continual.incremental.window import UpdateWindow, find_window, log_state, same_window
@@ -30,7 +31,6 @@ from playbill.files import replaced_folder
 from playbill.ranking.scoring.bundle import VECTORS, read_bundle
 from playbill.tables import Tables, workspace_clock
 from playbill.training.build import loop_settings
-from playbill.training.contract import LoopSettings
 from playbill.training.inherit import Parent
 from playbill.training.options import TrainOptions, check_workers
 from playbill.training.plan import RunPlan
@@ -141,7 +141,7 @@ class _Update:
             schema=schema,
             tracking=tracking,
             checks=Checks("", learnt, ()),
-            settings=_settings(loop_settings(resolved), resolved.model.update.epochs, resolved.model.update.rate),
+            settings=update_settings(loop_settings(resolved), resolved.model.update),
             truth=None,
             parent=parent,
             folder=RunFolder(workspace.runs),
@@ -314,7 +314,3 @@ def _learnt_split(parent: Parent) -> Split:
     if split.digest != parent.bundle.extra.get("split_digest", split.digest):
         raise IntegrityError(f"the split of {parent.reference} changed since it was registered")
     return split
-
-
-def _settings(own: LoopSettings, epochs: int, rate: float) -> LoopSettings:
-    return own.model_copy(update={"epochs": epochs, "min_steps": 0, "learning_rate": own.learning_rate * rate})

@@ -186,8 +186,12 @@ class UpdateSpec(Spec):
     """Share of the new plays, the newest, that the gates are measured on; the next update learns from them."""
     epochs: int = Field(default=1, ge=1, le=1000)
     """Passes over the examples."""
-    rate: float = Field(default=0.1, gt=0, le=1)
+    rate: float = Field(default=0.3, gt=0, le=1)
     """Peak of the learning rate over that of `training`."""
+    title_rate: float = added_later(100.0, ge=1, le=1000)
+    """Learning rate of how much a title is wanted (its bias, in all and on each canvas) over `rate`, for a title
+    without plays; the more plays it has, the nearer to 1, and half-way at 100. An update has few steps, and what
+    launched lately has far to go."""
 
 
 class AdaptationSpec(Spec):

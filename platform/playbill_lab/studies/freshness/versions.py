@@ -18,7 +18,7 @@ import polars as pl
 
 from playbill.clock import FixedClock
 from playbill.continual.incremental.examples import update_examples
-from playbill.continual.incremental.growth import OptimizerState, grown_network
+from playbill.continual.incremental.growth import OptimizerState, grown_network, update_settings
 from playbill.continual.incremental.window import same_window
 from playbill.datasets import Split, TrainingSet, build_training_set
 from playbill.datasets.splits import FOLDS
@@ -29,7 +29,6 @@ from playbill.models import Network, TitleInputs
 from playbill.ranking.scoring.bundle import read_bundle, write_bundle
 from playbill.training.build import build_network, loop_settings
 from playbill.training.checkpoint import checkpoints
-from playbill.training.contract import LoopSettings
 from playbill.training.example_weights import example_weights
 from playbill.training.inherit import Parent
 from playbill.training.loop import fit
@@ -127,7 +126,7 @@ class VersionTrainer:
                 raise _NothingToLearnError from error
             titles, seed = TitleInputs.from_arrays(made.data.titles), resolved.model.training.seed
             network = grown_network(parent, made.data.encoder, titles, spec.new_titles, seed)
-            settings, place = _update_settings(loop_settings(resolved), spec.epochs, spec.rate), folder / CHECKPOINTS
+            settings, place = update_settings(loop_settings(resolved), spec), folder / CHECKPOINTS
             own = (bundle.network(), loop_settings(bundle.resolved))
             state = OptimizerState.read(*own, version.folder / CHECKPOINTS)
             if state is not None and not checkpoints(place):
@@ -158,10 +157,6 @@ class VersionTrainer:
 
 class _NothingToLearnError(Exception):
     """No event of a window has a label that is known by its end."""
-
-
-def _update_settings(own: LoopSettings, epochs: int, rate: float) -> LoopSettings:
-    return own.model_copy(update={"epochs": epochs, "min_steps": 0, "learning_rate": own.learning_rate * rate})
 
 
 def _write(folder: Path, resolved: ResolvedModel, data: TrainingSet, network: Network) -> None:
