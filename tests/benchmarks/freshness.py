@@ -2,14 +2,14 @@
 
     python tests/benchmarks/freshness.py --json
     python tests/benchmarks/freshness.py --log ml_1m:../shared/data/ml-1m --until 2000-08-29 --days 14 --json
-    python tests/benchmarks/freshness.py --log world:4000:56:41:20 --features uncounted --keep docs/results/freshness.json
+    python tests/benchmarks/freshness.py --log world:4000:56:41:20 --features uncounted --days 28 --keep FILE
 
 A log is `world:MEMBERS:DAYS:SEED` (simulated, 600 titles, of which six launch a week, or as many as a fifth number
 says), `kuairand:FOLDER`, or `ml_1m:FOLDER`, of which `--until` keeps what happened before a day: its members came
 within a few months of 2000. With `--features uncounted` the model has no feature that counts what was played of a title
 lately: then its weights alone know. Works in a scratch project. The rows of a log are written to `--keep` as soon as
 they are there, and pictures beside it. The last line says of every log of that file whether the cadences are in order,
-the curve is monotone, and titles in their launch week gain most.
+the curve is monotone, and titles in their launch week gain most, and pools worlds.
 """
 
 import json
@@ -18,6 +18,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import click
+import numpy as np
 import polars as pl
 
 from playbill import Project
@@ -28,6 +29,7 @@ from playbill.sources import ingest
 from playbill.tables import Tables
 from playbill_lab.simulator.workspace import simulate_workspace
 from playbill_lab.simulator.world.spec import read_spec
+from playbill_lab.studies.freshness.replay import GROUPS
 from playbill_lab.studies.freshness.report import freshness_json, plot_freshness
 from playbill_lab.studies.freshness.study import FreshnessOptions, FreshnessStudy
 from playbill_lab.studies.ledger.models import with_recipe, with_trunk
@@ -86,17 +88,20 @@ def main(logs, until, home, keep, features, keys, as_json, **given):
     for log in logs:
         options = FreshnessOptions(**given, **listed, **({"canvas": KUAIRAND[1]} if log.startswith("kuairand") else {}))
         options.check()
-        name = " ".join([":".join(part for part in log.split(":") if not Path(part).is_dir()), *filter(None, [features])])
+        name = " ".join(
+            [":".join(part for part in log.split(":") if not Path(part).is_dir()), *filter(None, [features])]
+        )
         with tempfile.TemporaryDirectory() as scratch:
             study = study_of(log.split(":"), until, options, home or Path(scratch), features, update)
             found = study.run()
         rows[name] = rows.get(name, {}) | stated(found)
         if keep:
             keep.write_text(json.dumps({"logs": rows}, indent=1) + "\n")
+            about = "_".join([log.partition(":")[0], *filter(None, [features])])
             for path in plot_freshness(found, keep.parent, ".svg"):
-                path.replace(path.with_name(f"{path.stem}_{name.partition(':')[0]}.svg"))
+                path.replace(path.with_name(f"{path.stem}_{about}.svg"))
     if as_json:
-        print(json.dumps({name: verdicts(row) for name, row in rows.items()}))
+        print(json.dumps({name: verdicts(row) for name, row in rows.items()} | {"pooled": pooled(rows)}))
 
 
 def study_of(kind, until, options, home, features, update):
@@ -161,6 +166,41 @@ def verdicts(row):
         found |= {"gain": gains, "launch_week_gains_most": gains.get(CLEAR, 0.0) == max(gains.values())}
     if row.get("retrained"):
         found |= {name: round(row["retrained"][name], 4) for name in ("quality_ratio", "cost_ratio")}
+    return found
+
+
+def pooled(rows):
+    """Pool what worlds of one kind say of cadences: means by requests, and half-widths as of independent samples.
+
+    Returns, by features and group, each cadence minus never and minus the next slower one: mean, low, high.
+    """
+    kinds = {}
+    for name, row in rows.items():
+        if name.startswith("world") and "cadences" in row:
+            kinds.setdefault(name.partition(" ")[2] or "as served", []).append(row["cadences"])
+    found = {}
+    for kind, worlds in kinds.items():
+        groups = {name: [one for world in worlds for one in world if one["group"] == name] for name in GROUPS}
+        found[kind] = {"worlds": len(worlds)} | {
+            name: {
+                "minus never": over_worlds(own, "difference", 1.0),
+                "minus slower": over_worlds(own, "step", -1.0),
+            }
+            for name, own in groups.items()
+            if own
+        }
+    return found
+
+
+def over_worlds(groups, what, sign):
+    """Return cadence -> mean, low and high of its differences over worlds."""
+    requests = np.array([one["requests"] for one in groups], float)
+    found = {}
+    for cadence in groups[0][what]:
+        value = sign * np.array([one[what][cadence]["value"] for one in groups])
+        half = np.array([np.ptp(one[what][cadence]["interval"]) / 2 for one in groups])
+        mean, wide = (requests @ value) / requests.sum(), np.sqrt(((requests * half) ** 2).sum()) / requests.sum()
+        found[cadence] = [round(float(number), 4) for number in (mean, mean - wide, mean + wide)]
     return found
 
 

@@ -6,6 +6,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, multiprocessing
@@ -18,14 +19,21 @@ from playbill.training import WorkerPlace, fit, replicas, shards
 from playbill.training.checkpoint import checkpoints, load_checkpoint
 
 ROUNDING = 1e-4  # of the norm of the whole gradient, relative: rounding adds up over a dozen steps
-MOVED = ring.SETTINGS.learning_rate / 50
-SETTINGS = ring.SETTINGS.model_copy(update={"epochs": 2})
+MOVED = ring.SETTINGS.learning_rate / 25  # where a gradient is nearly zero, Adam makes steps of its rounding
+SETTINGS = ring.SETTINGS.model_copy(update={"epochs": 2, "title_rate": 1.5})
 PROBLEMS: dict[str, dict[str, Any]] = {
     "every title ranked": {"heads": problem.HEADS},
     "named titles alone": {"heads": problem.NAMED},
     "vectors and trunk frozen": {"heads": problem.NAMED, "frozen": True},
 }
 WORLD = 3  # nine titles and widths of 16 and 48 in three parts; two heads and two mixed steps, of which one has none
+
+
+def batches() -> problem.ManyHeads:
+    """Return the batches, of titles with more plays from one to the next, so that their biases have different rates."""
+    found = problem.ManyHeads()
+    found.titles.plays = 50 * np.arange(len(found.titles.plays), dtype=np.float32)
+    return found
 
 
 def trained(place: WorkerPlace, network: dict[str, Any], **options: Any) -> dict[str, Any]:
@@ -40,7 +48,7 @@ def trained(place: WorkerPlace, network: dict[str, Any], **options: Any) -> dict
 
     kind.clip = watch  # type: ignore[method-assign]
     try:
-        result = fit(problem.many_heads(**network), problem.ManyHeads(), SETTINGS, place=place, **options)
+        result = fit(problem.many_heads(**network), batches(), SETTINGS, place=place, **options)
     finally:
         kind.clip = plain  # type: ignore[method-assign]
     return {"norms": norms, "reports": result.reports, "weights": result.network.state_dict()}
@@ -142,6 +150,6 @@ def test_checkpoints_are_those_of_one_process_and_either_goes_on_from_the_others
             torch.testing.assert_close(parts.optimizer["state"][place][key], value, rtol=1e-3, atol=1e-6)
     expected = trained(WorkerPlace(), {})["weights"]
     same(workers[0]["resumed"]["weights"], expected)
-    resumed = fit(problem.many_heads(), problem.ManyHeads(), SETTINGS, folder=folder / "parts")
+    resumed = fit(problem.many_heads(), batches(), SETTINGS, folder=folder / "parts")
     assert resumed.resumed_from == 1
     same(resumed.network.state_dict(), expected)

@@ -21,10 +21,11 @@ from fixtures.vocabulary_problem import (
     state,
     states,
 )
-from playbill.continual.incremental.growth import MOMENTS, OptimizerState, grown_config, grown_network
+from playbill.continual.incremental.growth import MOMENTS, OptimizerState, grown_config, grown_network, update_settings
 from playbill.datasets import Encoder
 from playbill.datasets.encoding.encoder import EncoderState
 from playbill.datasets.encoding.fit import grown_encoder
+from playbill.definitions.specs import UpdateSpec
 from playbill.models import Network
 from playbill.training import fit
 from playbill.training.checkpoint import checkpoints, load_checkpoint
@@ -184,3 +185,11 @@ def test_a_run_begins_with_the_optimizer_that_another_ended_with(tmp_path: Path,
     steps = load_checkpoint(checkpoints(tmp_path / "second")[-1], None).optimizer["state"][0]["step"]
     assert steps == ended[0]["step"] + len(list(ring.RingBatches().epoch(0, 0, 1)))
     assert OptimizerState.read(result.network, settings, tmp_path / "nothing") is None
+
+
+def test_an_update_learns_at_its_own_rates() -> None:
+    found = update_settings(ring.SETTINGS.model_copy(update={"min_steps": 400}), UpdateSpec(rate=0.5, title_rate=7))
+    assert (found.epochs, found.min_steps) == (1, 0)
+    assert found.learning_rate == pytest.approx(0.5 * ring.SETTINGS.learning_rate)
+    assert found.title_rate == 7
+    assert "title_rate" not in UpdateSpec(rate=0.5).model_dump(), "definitions from before it keep their hash"
