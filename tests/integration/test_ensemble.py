@@ -150,8 +150,12 @@ def test_an_ensemble_is_registered_measured_promoted_and_asked_like_a_model(memb
     assert again["members"] == found["members"]
     changed = ENSEMBLE | {"description": "Another one."}
     spec = EnsembleSpec.model_validate({key: value for key, value in changed.items() if key != "kind"})
-    assert unchanged_ensemble(spec, tracking, Tables(members.workspace).snapshot_id()) is None
+    snapshot = Tables(members.workspace).snapshot_id()
+    assert unchanged_ensemble(spec, tracking, snapshot) is None
     assert unchanged_ensemble(bundle.resolved.ensemble, tracking, "other data") is None
+    tracking.describe("everywhere", 1, "")  # as it is where the run was killed before its end
+    assert unchanged_ensemble(bundle.resolved.ensemble, tracking, snapshot) is None
+    tracking.describe("everywhere", 1, version.description)
 
     promoted = members.json("promote", "everywhere:1")
     assert promoted["verdict"] == "approved", promoted

@@ -28,6 +28,7 @@ from playbill.training.contract import Batch
 from playbill.training.loop import reproducible
 from playbill.training.optimizer import BETAS
 
+RATED_RANK = 4  # whose rate the settings name: Kalajdzievski, "Rank stabilization scaling" (2023)
 LEAST_STEPS = 8  # of a pass, where there are rows enough
 Adapter = Mapping[str, Floats32]
 """A country's `down` [D, R], `up` [R, D] and `shift` [D]."""
@@ -38,7 +39,7 @@ class AdapterSettings:
     """How a country's weights are learnt."""
 
     passes: tuple[int, ...] = (1, 2, 4, 8)  # over its rows; after each of these the weights are kept, to choose from
-    learning_rate: float = 2e-2
+    learning_rate: float = 2e-2  # of rank 4; a step of a product of rank R moves it by the root of R as far
     weight_decay: float = 0.1  # towards the global network
     most_rows: int = 5_000  # of one country; of a larger one some windows are drawn at random
     clip: float = 1.0  # norm that a gradient is cut off at
@@ -156,9 +157,8 @@ def _passes(frozen: FrozenNetwork, examples: CountryExamples) -> Iterator[Adapte
         vectors = _vectors(network, frozen.titles)
         parts = [_read(network, vectors, batch) for batch in examples.batches]
         alone = _OneCountry(own, examples.index)
-        optimizer = torch.optim.AdamW(
-            alone.parameters(), settings.learning_rate, BETAS, weight_decay=settings.weight_decay, fused=True
-        )
+        rate = settings.learning_rate * (RATED_RANK / own.down.shape[2]) ** 0.5
+        optimizer = torch.optim.AdamW(alone.parameters(), rate, BETAS, weight_decay=settings.weight_decay, fused=True)
         network.adaptation = alone
         try:
             for number in range(1, max(settings.passes) + 1):

@@ -119,7 +119,8 @@ def unchanged_ensemble(spec: EnsembleSpec, tracking: Tracking, snapshot: str) ->
         return None
     now = {role: {"version": one.reference, "digest": one.digest} for role, one in members.items()}
     for version in versions:
-        if version.tags.get(f"{PREFIX}data_snapshot") != snapshot:
+        # A run describes its version last, so one without a description is what a killed run left.
+        if not version.description or version.tags.get(f"{PREFIX}data_snapshot") != snapshot:
             continue
         bundle = read_bundle(tracking.download(spec.name, version.version), version.digest)
         if bundle.extra.get(MEMBERS) == now and bundle.resolved.ensemble == spec:
