@@ -258,6 +258,9 @@ class Study:
         for arm in arms:
             found.values[arm], found.seconds[arm] = timed(ways[arm])
             tell(found.row(arm))
+        if "ensemble" in found.values:
+            for arm in found.values:  # once more, each beside the ensemble
+                tell(found.row(arm))
         return found
 
     def whole(self, arm, **model):
