@@ -11,7 +11,8 @@ the very events that the last update has learnt, and both are measured on the da
 own, with registration in MLflow and evaluation. `work_ratio`: the same without what a command costs that has nothing to
 do (imports, above all), which a process that goes on pays once. `quality_ratio`: NDCG@10 of the updated version over
 that of the retrained one, with an interval over members, on some plays of each in the test days, each asked after all
-that came before it. `stale`: of the version that was never updated.
+that came before it. Terms of histories have the weights that the first training learnt, in all of them: the retrain
+learns from every event that they could be learnt on. `stale`: of the version that was never updated.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ from typing import Any
 import fixtures_path  # noqa: F401
 import numpy as np
 import polars as pl
+import torch
 import yaml
 
 from playbill.arrays import Floats64, Indices
@@ -59,6 +61,7 @@ ROOT = Path(__file__).parents[2]
 MAPPING = ROOT / "docs/guide/mappings/ml_1m.yaml"
 MODEL = "mine"
 DAY = timedelta(days=1)
+TERM_WEIGHTS = "history_terms.weights"
 DRAWS = 2_000  # of members, for the interval of a ratio
 SHAPE = {
     "history": {"length": 200},
@@ -198,8 +201,12 @@ def measure(options: argparse.Namespace) -> None:
     moment = split.cutoff or frames.end
     titles = frames.titles_at(moment)
     functions: dict[str, ScoreFunction] = {"popular_7d": build_baseline("popular_7d", case)}
+    first = bundles["stale"].network().state_dict()[TERM_WEIGHTS]
     for name, bundle in bundles.items():
-        scorer = Scorer(bundle, titles, frames.availability, features, as_of=moment)
+        network = bundle.network()
+        with torch.no_grad():
+            network.state_dict()[TERM_WEIGHTS].copy_(first)
+        scorer = Scorer(bundle, titles, frames.availability, features, as_of=moment, network=network)
         functions[name] = CanvasScorer(scorer, bundle.resolved, "home", features)
     found = measure_functions(case, functions, (10,))
     members = case.frame["member_id"].cast(pl.Categorical).to_physical().to_numpy().astype(np.int64)
