@@ -120,7 +120,7 @@ def main(logs, arms, seed, epochs, width, rate, keep, as_json):
     for name in logs:
         with tempfile.TemporaryDirectory() as scratch:
             study = Study.of(Path(scratch) / "log", name, seed, epochs, width, rate)
-            measured = study.measured(arms.split(","), tell)
+            measured = study.measured([arm for arm in arms.split(",") if arm], tell)
             kinds.setdefault(name.partition(":")[0], []).append(measured)
     for parts in (own for own in kinds.values() if len(own) > 1):
         together = pooled(parts)
