@@ -127,6 +127,17 @@ def test_an_extended_service_reads_what_the_other_does(repo: Path) -> None:
     ]
 
 
+def test_a_service_reads_what_lists_have_that_are_spread_into_its_own(repo: Path) -> None:
+    lists = "from services import profile\nFACTS = [profile[['age', 'kind']]]\nBOTH = [*FACTS, profile]\n"
+    (repo / "lists.py").write_text(lists)
+    own = "from lists import BOTH\nfrom feast import FeatureService\nall = FeatureService('all_v1', features=[*BOTH])\n"
+    (repo / "own.py").write_text(own)
+    found = read_feature_repo(repo)
+    reads = found.definitions["feature_service", "all_v1"].reads
+    assert [(one.name, one.columns) for one in reads] == [("profile", ("age", "kind")), ("profile", None)]
+    assert set(found.service_hashes("all_v1")) == {"profile"}
+
+
 @pytest.mark.parametrize(
     ("old", "new", "expected"),
     [

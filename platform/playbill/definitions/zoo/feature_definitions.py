@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ast
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -288,12 +288,27 @@ def _readings(
     else:
         given = keyword(call, "features", "sources", "source", "batch_source")
         items = given.elts if isinstance(given, ast.List | ast.Tuple) else [given] if given is not None else []
-    for item in items:
+    for item, home in _spread(items, module, modules):
         columns, what = None, item
         if isinstance(item, ast.Subscript):
             columns, what = _columns(item.slice), item.value
-        referred = _referred(what, module, modules)
-        yield (None if referred is None else FeatureReading(*referred, columns)), item
+        referred = _referred(what, home, modules)
+        yield (None if referred is None else FeatureReading(*referred, columns)), item if home is module else call
+
+
+def _spread(
+    items: Iterable[ast.expr], module: _Module, modules: Mapping[str, _Module]
+) -> Iterator[tuple[ast.expr, _Module]]:
+    """Return items, in place of `*LIST` those of the list, each with the module that its names are of."""
+    for item in items:
+        home, value = (module, item.value) if isinstance(item, ast.Starred) else (None, None)
+        if isinstance(value, ast.Name):
+            home, name = _home(value.id, module, modules)
+            value = getattr(home.names.get(name), "value", None) if home else None
+        if home is not None and isinstance(value, ast.List | ast.Tuple):
+            yield from _spread(value.elts, home, modules)
+        else:
+            yield item, module
 
 
 def _columns(node: ast.expr) -> tuple[str, ...] | None:
