@@ -97,7 +97,8 @@ def main(logs, until, home, keep, features, keys, as_json, **given):
         rows[name] = rows.get(name, {}) | stated(found)
         if keep:
             keep.write_text(json.dumps({"logs": rows}, indent=1) + "\n")
-            about = "_".join([log.partition(":")[0], *filter(None, [features])])
+            source, *numbers = log.split(":")
+            about = "_".join([source, *numbers[2:3], *filter(None, [features])])  # of a world its seed
             for path in plot_freshness(found, keep.parent, ".svg"):
                 path.replace(path.with_name(f"{path.stem}_{about}.svg"))
     if as_json:
