@@ -122,7 +122,9 @@ def test_a_changed_definition_is_named_by_label_and_service(shell, built, tmp_pa
     shutil.copytree(shell.folder, folder, ignore=shutil.ignore_patterns("datasets", "feast_registry.db*"))
     changed = Shell(folder)
     changed.edit("model_zoo/labels/thumbs_up.yaml", "version: 1", "version: 2")
-    changed.edit("feature_repo/services.py", "        title_anticipation,\n", "")
+    changed.edit(
+        "feature_repo/services.py", "[*MEMBER, *TITLE, title_anticipation, title_age]", "[*MEMBER, *TITLE, title_age]"
+    )
     assert changed.type("apply").exit_code == 0
     changed.json(*BUILD, "--out", tmp_path / "set")
     shown = shell.json("dataset", "show", built["folder"], "--against", tmp_path / "set")

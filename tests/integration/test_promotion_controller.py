@@ -415,7 +415,7 @@ def test_promote_waits_for_the_controller_that_holds_the_lease(shop: Shop) -> No
         thread.join()
     assert decision is not None
     assert (found.version, decision.verdict, decision.decided_by) == (version, "approved", "running")
-    assert running.lease.current_holder() is None
+    assert running.lease.current() is None
 
 
 def test_promote_says_who_does_not_decide(shop: Shop) -> None:

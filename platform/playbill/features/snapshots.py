@@ -201,7 +201,9 @@ def _seen(view: ViewValues, titles: pl.Series, moments: Sequence[datetime]) -> V
     (key,) = view.keys.values()
     # Of the values between two moments only the last can be seen; the rest would only be sorted.
     seen_from = at.map_batches(lambda column: grid.search_sorted(column), return_dtype=pl.UInt32)
-    rows = view.rows().join(_numbered(titles).unique().lazy(), left_on=key, right_on="title_id")
+    # In the order of the files: of rows that are equally new the later one counts, as one of a corrected build.
+    named = _numbered(titles).unique().lazy()
+    rows = view.rows().join(named, left_on=key, right_on="title_id", maintain_order="left")
     frame = latest_values(
         rows.with_columns(seen_from.alias(_SEEN_FROM)),
         [_TITLE, _SEEN_FROM],

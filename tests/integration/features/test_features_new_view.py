@@ -67,10 +67,7 @@ def workspace(tmp_path: Path, ingest: Callable[[Workspace], None]) -> Workspace:
         "from titles import", "from moods import member_mood, member_night, title_awards\nfrom titles import"
     )
     (repo / "services.py").write_text(
-        services.replace(
-            "        title_age,\n",
-            "        title_age,\n        member_mood,\n        member_night,\n        title_awards,\n",
-        )
+        services.replace("*TITLE, title_age],", "*TITLE, title_age, member_mood, member_night, title_awards],")
     )
     workspace = ProjectFolder(tmp_path, ProjectSettings()).workspace("own")
     ingest(workspace)
