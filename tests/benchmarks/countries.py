@@ -51,15 +51,14 @@ from playbill.config import ProjectFolder, ProjectSettings
 from playbill.continual.countries.country_scores import (
     LEAST_MEMBERS,
     choose_weights,
-    country_gains,
     ndcg_by_request,
 )
-from playbill.continual.countries.pooling import choose
 from playbill.continual.ensembles.ensemble_report import gains_table
 from playbill.continual.ensembles.folding import folded_network
 from playbill.continual.ensembles.gate import learn_gate
 from playbill.continual.ensembles.gate_window import GateWindow
 from playbill.continual.ensembles.members import Member
+from playbill.continual.pooling import choose, country_gains
 from playbill.datasets import build_training_set, make_split
 from playbill.definitions.specs import EnsembleSpec, MemberSpec, ResolvedModel
 from playbill.definitions.zoo import load_zoo
@@ -115,7 +114,8 @@ def main(logs, arms, seed, epochs, width, rate, keep, as_json):
         print(json.dumps({key: value for key, value in row.items() if key != "countries"}), flush=True)
         rows[:] = [other for other in rows if any(other[name] != row[name] for name in ("log", "arm", "seed"))] + [row]
         if keep:
-            keep.write_text(json.dumps({"metric": "ndcg@10", "rows": rows}, indent=1) + "\n")
+            lines = ",\n".join(json.dumps(row) for row in rows)
+            keep.write_text(f'{{"metric": "ndcg@10", "rows": [\n{lines}\n]}}\n')
 
     for name in logs:
         with tempfile.TemporaryDirectory() as scratch:

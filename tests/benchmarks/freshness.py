@@ -96,7 +96,8 @@ def main(logs, until, home, keep, features, keys, as_json, **given):
             found = study.run()
         rows[name] = rows.get(name, {}) | stated(found)
         if keep:
-            keep.write_text(json.dumps({"logs": rows}, indent=1) + "\n")
+            lines = ",\n".join(f"{json.dumps(log)}: {json.dumps(row)}" for log, row in rows.items())
+            keep.write_text(f'{{"logs": {{\n{lines}\n}}}}\n')
             source, *numbers = log.split(":")
             about = "_".join([source, *numbers[2:3], *filter(None, [features])])  # of a world its seed
             for path in plot_freshness(found, keep.parent, ".svg"):

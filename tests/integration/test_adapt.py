@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from fixtures.small_project import Shell
-from playbill.continual.countries import pooling
+from playbill.continual import pooling
 from playbill.evaluation.cases.event_log import EvaluationTables
 from playbill.features import FeatureDoor
 from playbill.features.registration import render

@@ -20,15 +20,8 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from feast import errors as feast_errors
 from feast.base_feature_view import BaseFeatureView
-from feast.errors import (
-    ConflictingFeatureViewNames,
-    DataSourceRepeatNamesException,
-    EntityTimestampInferenceException,
-    FeatureNameCollisionError,
-    FeatureViewMissingDuringFeatureServiceInference,
-    RegistryInferenceFailure,
-)
 from feast.repo_config import RepoConfig
 from feast.repo_operations import apply_total, get_repo_files
 
@@ -139,12 +132,12 @@ def _with_places_filled(workspace: Workspace, template: str) -> str:
 
 
 _WRONG_TOGETHER = (
-    ConflictingFeatureViewNames,
-    DataSourceRepeatNamesException,
-    EntityTimestampInferenceException,
-    FeatureNameCollisionError,
-    FeatureViewMissingDuringFeatureServiceInference,
-    RegistryInferenceFailure,
+    feast_errors.ConflictingFeatureViewNames,
+    feast_errors.DataSourceRepeatNamesException,
+    feast_errors.EntityTimestampInferenceException,
+    feast_errors.FeatureNameCollisionError,
+    feast_errors.FeatureViewMissingDuringFeatureServiceInference,
+    feast_errors.RegistryInferenceFailure,
 )
 """What Feast finds of definitions only when it has read them all."""
 _PROJECTED = "A name of a module that holds `view[[...]]` counts as one more view: write that in the feature service."
@@ -169,7 +162,7 @@ def apply_repository(config: RepoConfig, folder: Path) -> str:
         except DefinitionError as error:
             raise _placed(folder, error) from None
         except _WRONG_TOGETHER as error:
-            hint = _PROJECTED if isinstance(error, ConflictingFeatureViewNames) else ""
+            hint = _PROJECTED if isinstance(error, feast_errors.ConflictingFeatureViewNames) else ""
             raise DefinitionError(str(folder), [Problem("feature_repo", str(error), hint)]) from error
         except (ImportError, NameError, SyntaxError, TypeError, ValueError, AttributeError) as error:
             raise DefinitionError(str(folder), [_located(folder, error)]) from error

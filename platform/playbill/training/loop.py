@@ -22,6 +22,7 @@ from playbill.errors import StateError, UnknownNameError
 from playbill.models import ContextBatch, HistoryBatch, Network, TargetBatch, TitleInputs
 from playbill.models.batch import Arrays, flat_tensors
 from playbill.models.weights import bfloat16_is_fast, save_tensors
+from playbill.training.balancers import make_balancer
 from playbill.training.checkpoint import Checkpoint, checkpoints, load_checkpoint, save_checkpoint
 from playbill.training.contract import (
     Batch,
@@ -37,7 +38,6 @@ from playbill.training.optimizer import (
     Average,
     Optimizer,
     build_optimizer,
-    make_balancer,
     one_cycle,
     set_learning_rate,
     title_rates,

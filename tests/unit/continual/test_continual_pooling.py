@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from playbill.continual.countries.pooling import choose, pooled
+from playbill.continual.pooling import choose, pooled
 
 SIZES = np.array([56.0] * 9 + [1.0])  # as errors of .004 and .03 tell
 GAINS = st.lists(st.floats(-0.1, 0.1), min_size=2, max_size=12)

@@ -16,7 +16,7 @@ from playbill.models import TitleInputs
 from playbill.models.batch import ContextBatch, HistoryBatch, TargetBatch
 from playbill.models.network import state_pulls
 from playbill.training import fit
-from playbill.training.optimizer import Balancer, make_balancer
+from playbill.training.balancers import Balancer, make_balancer
 
 OWN = torch.tensor([1.0, 1.0, 2.0])
 SEEN = torch.tensor([True, True, True])

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
-from playbill.arrays import Floats64, Ints64
-from playbill.continual.countries.pooling import choose
+from playbill.arrays import Floats64
+from playbill.continual.pooling import SEED, choose, country_gains
 from playbill.datasets import Request
 from playbill.definitions.specs import ResolvedModel
 from playbill.evaluation.canvases.model import CanvasScorer
@@ -28,7 +28,6 @@ CUT = 10
 MOST_REQUESTS = 2_000  # of a country on the validation fold
 LEAST_MEMBERS = 8  # with examples, and with validation requests: with fewer nothing can be told from chance
 METRIC = f"ndcg@{CUT}"
-SEED = 17
 
 
 class _AdaptedCanvas:
@@ -96,43 +95,6 @@ class Choice:
     taken: dict[str, tuple[int, float]]  # country -> which of its weights, and their gain
     members: dict[str, int]  # country -> members with a request
     best: dict[str, float]  # country with members enough -> the best of its gains
-
-
-@dataclass(frozen=True)
-class CountryGains:
-    """Gains of G countries by E sets of weights over having none of their own."""
-
-    requests: Ints64  # [G]
-    members: Ints64  # [G]
-    means: Floats64  # [G, E]
-    errors: Floats64  # [G, E] standard errors over members, above 0
-
-
-def country_gains(frame: pl.DataFrame, values: Floats64, countries: Sequence[str] | Sequence[int]) -> CountryGains:
-    """Return what sets of weights gain by country.
-
-    Where few members hardly differ their own spread says little, so a country's standard error is at least what the
-    spread of all gives for as many members.
-
-    Args:
-        frame: Of the requests: `member_id` and `country`.
-        values: [1 + E, N] a measure of each request, first without weights.
-        countries: In the order of the result; each has a request.
-    """
-    change = (values[1:] - values[0]).T
-    spread = np.sqrt(np.maximum(change.var(axis=0), np.finfo(np.float64).tiny))
-    requests, members, means, errors = [], [], [], []
-    for code in countries:
-        own = (frame["country"] == code).fill_null(False).to_numpy()
-        codes = frame["member_id"].filter(pl.Series(own)).rank("dense").to_numpy().astype(np.int64) - 1
-        drawn = MemberBootstrap(codes, seed=SEED)
-        count = int(codes.max()) + 1
-        sure = np.sqrt([drawn.variance(column) for column in change[own].T])
-        requests.append(int(own.sum()))
-        members.append(count)
-        means.append(change[own].mean(axis=0))
-        errors.append(np.maximum(sure, spread / np.sqrt(count)))
-    return CountryGains(np.array(requests), np.array(members), np.stack(means), np.stack(errors))
 
 
 def interval_of(frame: pl.DataFrame, values: Floats64) -> Interval:

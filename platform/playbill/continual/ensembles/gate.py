@@ -21,9 +21,8 @@ import polars as pl
 import torch
 
 from playbill.arrays import Floats64, Ints64, Mask
-from playbill.continual.countries.country_scores import country_gains
-from playbill.continual.countries.pooling import pooled
 from playbill.continual.ensembles.gate_window import NOBODY, GateSample, GateWindow, Slots
+from playbill.continual.pooling import country_gains, pooled
 from playbill.metrics import Interval
 from playbill.models.ensemble import KNOWN_COUNTRY
 from playbill.training.term_fit import NO_CANDIDATE, CanvasSample, Groups, fit_weights, log_likelihood, scored

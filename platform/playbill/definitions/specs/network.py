@@ -106,13 +106,13 @@ BALANCERS = Registry(
     "balance",
     "playbill.balancers",
     {
-        "static": Plugin("playbill.training.optimizer:Static", f"{_SPECS}:BalanceOptions"),
-        "uncertainty": Plugin("playbill.training.optimizer:Uncertainty", f"{_SPECS}:UncertaintyOptions"),
-        "gradnorm": Plugin("playbill.training.optimizer:GradNorm", f"{_SPECS}:GradNormOptions"),
-        "scale": Plugin("playbill.training.optimizer:Scale", f"{_SPECS}:ScaleOptions"),
+        "static": Plugin("playbill.training.balancers:Static", f"{_SPECS}:BalanceOptions"),
+        "uncertainty": Plugin("playbill.training.balancers:Uncertainty", f"{_SPECS}:UncertaintyOptions"),
+        "gradnorm": Plugin("playbill.training.balancers:GradNorm", f"{_SPECS}:GradNormOptions"),
+        "scale": Plugin("playbill.training.balancers:Scale", f"{_SPECS}:ScaleOptions"),
     },
 )
-"""Classes made by `balancer(weights_K, options)`; see `playbill.training.optimizer.Balancer`."""
+"""Classes made by `balancer(weights_K, options)`; see `playbill.training.balancers.Balancer`."""
 
 
 def read_balance(value: Any) -> Any:

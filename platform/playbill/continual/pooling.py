@@ -5,14 +5,21 @@ well; where groups differ, only its own requests can tell. Both are one model: g
 common mean, and what is measured of a group is normal around its true gain.
 Sources: DerSimonian and Laird, "Meta-analysis in clinical trials", Controlled Clinical Trials 1986, for the variance
 between groups; Hastie, Tibshirani and Friedman, "The elements of statistical learning" 2009, section 7.10, for the rule
-of one standard error. Letters: G groups, E candidates.
+of one standard error. Letters: N requests, G groups, E candidates.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+
 import numpy as np
+import polars as pl
 
 from playbill.arrays import Floats64, Indices, Ints64
+from playbill.metrics import MemberBootstrap
+
+SEED = 17  # of draws of members
 
 SIGNIFICANT = 1.96
 """Standard errors by which a gain must be above 0. That is one case in forty by chance for a single candidate, and with
@@ -69,3 +76,40 @@ def choose(means: Floats64, errors: Floats64, sizes: Floats64 | Ints64) -> tuple
         return alone.astype(np.int64), gains, sure
     common = int(np.where(ahead, total_E, -np.inf).argmax())
     return np.where(gains[:, common] > 0, common, alone).astype(np.int64), gains, sure
+
+
+@dataclass(frozen=True)
+class CountryGains:
+    """Gains of G countries by E sets of weights over having none of their own."""
+
+    requests: Ints64  # [G]
+    members: Ints64  # [G]
+    means: Floats64  # [G, E]
+    errors: Floats64  # [G, E] standard errors over members, above 0
+
+
+def country_gains(frame: pl.DataFrame, values: Floats64, countries: Sequence[str] | Sequence[int]) -> CountryGains:
+    """Return what sets of weights gain by country.
+
+    Where few members hardly differ their own spread says little, so a country's standard error is at least what the
+    spread of all gives for as many members.
+
+    Args:
+        frame: Of the requests: `member_id` and `country`.
+        values: [1 + E, N] a measure of each request, first without weights.
+        countries: In the order of the result; each has a request.
+    """
+    change = (values[1:] - values[0]).T
+    spread = np.sqrt(np.maximum(change.var(axis=0), np.finfo(np.float64).tiny))
+    requests, members, means, errors = [], [], [], []
+    for code in countries:
+        own = (frame["country"] == code).fill_null(False).to_numpy()
+        codes = frame["member_id"].filter(pl.Series(own)).rank("dense").to_numpy().astype(np.int64) - 1
+        drawn = MemberBootstrap(codes, seed=SEED)
+        count = int(codes.max()) + 1
+        sure = np.sqrt([drawn.variance(column) for column in change[own].T])
+        requests.append(int(own.sum()))
+        members.append(count)
+        means.append(change[own].mean(axis=0))
+        errors.append(np.maximum(sure, spread / np.sqrt(count)))
+    return CountryGains(np.array(requests), np.array(members), np.stack(means), np.stack(errors))
