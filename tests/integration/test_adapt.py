@@ -11,6 +11,7 @@ import yaml
 
 from fixtures.small_project import Shell
 from playbill.continual import pooling
+from playbill.continual.countries import adapted_version
 from playbill.evaluation.cases.event_log import EvaluationTables
 from playbill.features import FeatureDoor
 from playbill.features.registration import render
@@ -92,6 +93,27 @@ def test_what_is_ahead_is_one_version_that_is_the_champion_elsewhere(shell, monk
     assert np.abs(old[2:] - new[2:]).max(axis=1).min() > 1e-4
     numbers = tracking.evaluations(version)[0].metrics
     assert numbers["home/ndcg@10"] == pytest.approx(found["after"], abs=1e-6)
+
+
+def test_run_again_there_is_nothing_to_do_until_something_changes(shell, monkeypatch):
+    monkeypatch.setattr(pooling, "SIGNIFICANT", -1e9)
+    versions = [one.version for one in Tracking(shell.workspace).versions("lean")]
+    found = shell.json("adapt", "lean", "--workers", "0")
+    reason = "lean:2 was adapted from lean:1 with the same data and options"
+    assert (found["status"], found["version"]) == ("nothing to do", 2)
+    assert f"nothing to do: {reason}" in shell.type("adapt", "lean", "--workers", "0").stdout
+    assert [one.version for one in Tracking(shell.workspace).versions("lean")] == versions
+    assert shell.json("adapt", "lean", "--workers", "0", "--rank", "2")["version"] == 3
+    with monkeypatch.context() as broken:
+        broken.setattr(adapted_version, "describe_version", _die)
+        assert shell.type("adapt", "lean", "--workers", "0", "--rank", "3").exit_code != 0
+    assert not Tracking(shell.workspace).version("lean", 4).description  # registered, and not finished
+    assert shell.json("adapt", "lean", "--workers", "0", "--rank", "3")["version"] == 5
+    assert shell.json("adapt", "lean", "--workers", "0", "--again")["version"] == 6
+
+
+def _die(*_given):
+    raise OSError("no space left on device")
 
 
 def test_an_adapted_version_is_adapted_in_the_same_way_or_not_at_all(shell):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 )
 @click.option("--rank", type=click.IntRange(1, 4096), help="Of the matrix of low_rank (default: 4).")
 @click.option("--workers", type=click.IntRange(min=0), help="0 = this process; N = tasks side by side on Ray.")
+@click.option("--again", is_flag=True, help="Learn anew, also where nothing has changed.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object as the last line.")
 @click.pass_obj
 def adapt(selection: Selection, /, model: str, countries: str | None, as_json: bool, **options: Any) -> None:
@@ -35,15 +37,22 @@ def adapt(selection: Selection, /, model: str, countries: str | None, as_json: b
     The champion stands still. Each country learns what it adds from its own members. Where that is significantly ahead
     over all countries on the validation fold, each that is likely to gain gets it, else those that are significantly
     ahead by themselves. The others, and requests from unknown countries, keep the champion's answers.
+    Where a version came of the same champion, data and options before, there is nothing to do.
 
     Example: playbill -w simulated adapt everycanvas --countries NO,SE
     """
     from playbill.cli.progress import Stages
+    from playbill.continual.countries.country_table import AlreadyAdapted
 
     signal.signal(signal.SIGTERM, end_as_interrupted)
     named = None if countries is None else [code.strip() for code in countries.split(",") if code.strip()]
     with Stages() as stages:
         outcome = selection.project.adapt(model, countries=named, progress=stages, **options)
+    if isinstance(outcome, AlreadyAdapted):
+        click.echo(f"nothing to do: {outcome.reason}")
+        if as_json:
+            click.echo(json.dumps({"status": "nothing to do", **asdict(outcome)}))
+        return
     _show(outcome)
     if as_json:
         click.echo(json.dumps(_as_json(outcome)))

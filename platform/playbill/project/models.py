@@ -10,7 +10,7 @@ from playbill.errors import ConfigError
 from playbill.project.references import definition_reference
 
 if TYPE_CHECKING:
-    from playbill.continual.countries.country_table import AdaptOutcome
+    from playbill.continual.countries.country_table import AdaptOutcome, AlreadyAdapted
     from playbill.continual.diagnosis.diagnosis import Diagnosis
     from playbill.continual.ensembles.ensemble import EnsembleOutcome
     from playbill.continual.ensembles.members import UnchangedEnsemble
@@ -175,9 +175,13 @@ class ModelMethods:
         arm: str = "low_rank",
         rank: int | None = None,
         workers: int | None = None,
+        again: bool = False,
         progress: ProgressListener | None = None,
-    ) -> AdaptOutcome:
+    ) -> AdaptOutcome | AlreadyAdapted:
         """Give countries weights of their own beside a version, where that is ahead, and register the result.
+
+        Where a version came of the same version, data and options before, there is nothing to do, and it is returned
+        with the `reason`.
 
         Args:
             model: `everycanvas` for its champion, or `everycanvas:3`.
@@ -185,6 +189,7 @@ class ModelMethods:
             arm: `low_rank`, or `fine_tune` for a whole projection of each country.
             rank: Of the weights of `low_rank` (default: 4).
             workers: Countries side by side on Ray; 0 = in this process (default: the project's).
+            again: Learn anew, also where nothing has changed.
             progress: Hears of progress.
 
         Raises:
@@ -195,14 +200,14 @@ class ModelMethods:
             ServiceError: MLflow, the feature store or the cluster cannot be reached.
 
         Example:
-            >>> project.adapt("everycanvas", countries=["NO", "SE"]).to_polars()
+            >>> project.adapt("everycanvas", countries=["NO", "SE"]).version
         """
         from playbill.continual.countries.adapt import adapt
         from playbill.continual.countries.country_table import RANK, AdaptOptions
 
         named = None if countries is None else tuple(countries)
         options = AdaptOptions(countries=named, arm=arm, rank=rank or RANK, workers=workers)
-        return adapt(self.workspace, model, options, progress)
+        return adapt(self.workspace, model, options, progress, again=again)
 
     def evaluate(
         self,

@@ -17,7 +17,7 @@ from typing import Any
 
 from playbill.clock import parse_moment
 from playbill.config import Workspace
-from playbill.continual.countries.adapted_version import AdaptedVersion
+from playbill.continual.countries.adapted_version import AdaptedVersion, already_adapted
 from playbill.continual.countries.country_scores import (
     LEAST_MEMBERS,
     Choice,
@@ -29,6 +29,7 @@ from playbill.continual.countries.country_table import (
     ARMS,
     AdaptOptions,
     AdaptOutcome,
+    AlreadyAdapted,
     BeforeAndAfter,
     country_row,
 )
@@ -68,14 +69,19 @@ def adapt(
     model: str,
     options: AdaptOptions | None = None,
     watcher: ProgressListener | None = None,
-) -> AdaptOutcome:
+    *,
+    again: bool = False,
+) -> AdaptOutcome | AlreadyAdapted:
     """Learn weights of countries beside a version, choose, and register what is ahead as a new version of the model.
+
+    A version that came of the same version, data and options is returned instead, unless it is wanted `again`.
 
     Args:
         workspace: Where log and versions are.
         model: `everycanvas` for its champion, or `everycanvas:3`.
         options: Which countries, and how.
         watcher: Hears of progress.
+        again: Learn anew, also where nothing has changed.
 
     Raises:
         UnknownNameError: No such model, alias, version or arm.
@@ -88,7 +94,8 @@ def adapt(
     options = options or AdaptOptions()
     if options.arm not in ARMS:
         raise UnknownNameError("arm", options.arm, ARMS)
-    return _Adapting.prepare(workspace, model, options, watcher or Silent()).execute()
+    found = _Adapting.prepare(workspace, model, options, watcher or Silent())
+    return (None if again else found.already()) or found.execute()
 
 
 def _check_version(parent: Parent, options: AdaptOptions) -> None:
@@ -171,6 +178,10 @@ class _Adapting:
         """The countries that the version can tell apart."""
         return self.bundle.encoder.state.countries
 
+    def already(self) -> AlreadyAdapted | None:
+        """Return the version that this call would register once more; None where there is none."""
+        return already_adapted(self.tracking, self.parent, self.tables.snapshot_id(), self.options)
+
     def execute(self) -> AdaptOutcome:
         """Learn, choose, measure, register."""
         watcher = self.watcher
@@ -231,7 +242,7 @@ class _Adapting:
     def _registered(self, network: Network, scorer: Scorer, outcome: AdaptOutcome) -> AdaptOutcome:
         taken = tuple(row.country for row in outcome.countries if row.chosen)
         adapted = AdaptedVersion(
-            self.workspace, self.tracking, self.parent, self.split, self.resolved, network, taken, outcome.arm
+            self.workspace, self.tracking, self.parent, self.split, self.resolved, network, taken, self.options
         )
         self.watcher.stage("evaluate")
         evaluation = evaluate_model(

@@ -30,6 +30,20 @@ class AdaptOptions:
 
 
 @dataclass(frozen=True, slots=True)
+class AlreadyAdapted:
+    """A version that another run would register again: of the same version, data and options."""
+
+    model: str
+    parent: str
+    version: int
+
+    @property
+    def reason(self) -> str:
+        """Why there is nothing to do, in words."""
+        return f"{self.model}:{self.version} was adapted from {self.parent} with the same data and options"
+
+
+@dataclass(frozen=True, slots=True)
 class CountryRow:
     """One country, before and after."""
 
