@@ -118,8 +118,8 @@ class LoopSettings(BaseModel):
     head_rates: dict[str, float] = Field(default={}, exclude_if=lambda value: not value)
     """Head -> a rate of its own, in place of `head_rate`."""
     title_rate: float = Field(default=1.0, ge=1, exclude_if=lambda value: value == 1.0)
-    """Learning rate of the biases of a title without plays, over that of what heads share, if that is more than
-    `head_rate`; see `optimizer.title_rates`."""
+    """Learning rate of the biases of titles, over that of what heads share, if that is more than `head_rate`; they then
+    move less where a step says little of a title, see `optimizer.LITTLE`."""
     weight_decay: float = Field(default=0.01, ge=0)
     """Of matrices of linear maps; embeddings, biases and norms never decay."""
     warm_up: float = Field(default=0.1, ge=0, lt=1)  # share of the steps in which the learning rate rises

@@ -40,7 +40,6 @@ from playbill.training.optimizer import (
     build_optimizer,
     one_cycle,
     set_learning_rate,
-    title_rates,
 )
 from playbill.training.replicas import WholeNetwork
 
@@ -103,7 +102,9 @@ def optimizer_of(
     given = settings.head_rates  # it may name heads that the data left out
     heads = enumerate(head.name for head in network.config.heads)
     rates = {f"heads.{place}.": given[name] for place, name in heads if name in given}
-    return build_optimizer(network, settings.weight_decay, settings.head_rate, by_rows, parts, rates)
+    return build_optimizer(
+        network, settings.weight_decay, settings.head_rate, by_rows, parts, rates, settings.title_rate
+    )
 
 
 def _held(network: Network, place: WorkerPlace) -> WholeNetwork | ShardedNetwork:
@@ -146,7 +147,6 @@ class _LoopRun:
             table.sparse = bool(by_rows)
         own = self.held.parameters
         self.optimizer = optimizer_of(network, settings, by_rows, own)
-        self.optimizer.row_rates = self._row_rates()
         self.average = Average(own.values(), settings.ema, by_rows)
         self.step = 0
         self.reports: list[dict[str, float]] = []
@@ -171,16 +171,6 @@ class _LoopRun:
             resumed_from=first or None,
             seconds=time.perf_counter() - begun,
         )
-
-    def _row_rates(self) -> list[tuple[Tensor, Tensor]]:
-        """Return tables of biases of titles, and how far this worker's rows of each move; none where all move alike."""
-        rate = self.settings.title_rate / self.settings.head_rate  # which is theirs anyway
-        if rate <= 1.0:
-            return []
-        rates_T1 = title_rates(self.titles.plays, rate)
-        tables = {id(table.weight) for table in self.network.title_biases()}
-        names = [name for name, own in self.network.named_parameters() if id(own) in tables]
-        return [(self.held.parameters[name], self.held.part(name, rates_T1)) for name in names]
 
     def _low_precision(self) -> bool:
         wanted = self.settings.low_precision

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 import torch
@@ -20,7 +20,10 @@ END_DIVISOR = 1e5
 
 OF_HEADS = ("heads.", "title_bias.", "canvas_titles.", "sharing.")
 """Parameters that heads or canvases do not share, or share as they like."""
-FEW_PLAYS = 100.0  # of a title whose biases learn half as much faster as those of one without a play
+OF_TITLES = ("title_bias.", "canvas_titles.")  # of these: how much each title is wanted, in all and on each canvas
+LITTLE = 3e-4
+"""Where biases of titles have a rate of their own: a title moves half of a full step where its plays are so much more
+or less than expected, as a share of all that a step learns from. Adam's steps are full ones however little that is."""
 SMALLEST_DECAY = 1e-30  # a decay counts as at least so much where its logarithm is needed
 TIMES = "times"  # key of a parameter group: its learning rate over the schedule's
 
@@ -49,8 +52,6 @@ class Optimizer:
 
     def __init__(self, dense: torch.optim.AdamW, rows: torch.optim.SparseAdam | None) -> None:
         self._dense, self._rows = dense, rows
-        self.row_rates: list[tuple[Tensor, Tensor]] = []
-        """Tables [T, D] of which each row moves [T, 1] times as far as the learning rate says."""
 
     @property
     def param_groups(self) -> list[dict[str, Any]]:
@@ -65,20 +66,9 @@ class Optimizer:
 
     def step(self) -> None:
         """Move every parameter that has a gradient."""
-        before = [(table, rates, rows, table.detach()[rows].clone()) for table, rates, rows in self._rated()]
         self._dense.step()
         if self._rows is not None:
             self._rows.step()  # type: ignore[no-untyped-call]
-        with torch.no_grad():
-            # Tables do not decay, so how far a row moves is in proportion to its learning rate.
-            for table, rates, rows, start in before:
-                table[rows] = start + rates[rows] * (table[rows] - start)
-
-    def _rated(self) -> Iterator[tuple[Tensor, Tensor, Tensor | slice]]:
-        for table, rates in self.row_rates:
-            if table.grad is not None:
-                rows = table.grad.coalesce().indices()[0] if table.grad.is_sparse else slice(None)
-                yield table, rates, rows
 
     def state_dict(self) -> dict[str, Any]:
         """Return what a checkpoint keeps."""
@@ -99,28 +89,34 @@ def build_optimizer(
     by_rows: Collection[Tensor] = (),
     parts: Mapping[str, nn.Parameter] | None = None,
     rates: Mapping[str, float] | None = None,
+    title_rate: float = 1.0,
 ) -> Optimizer:
     """Return an optimizer. Only matrices of linear maps decay: no embedding, bias, norm or single vector does.
 
     `head_rate` is the learning rate of the heads' own parameters over that of all others, `rates` have that of single
-    ones by prefix, such as `heads.3.`; decay (decoupled) does not rise with them. Gradients of the tables `by_rows` are
-    sparse. Frozen parameters are left out. `parts` are moved in place of the network's parameters, by the same names.
+    ones by prefix, such as `heads.3.`; decay (decoupled) does not rise with them. A `title_rate` above `head_rate` is
+    that of biases of titles, which then move less where a step says little of a title (`LITTLE`). Gradients of the
+    tables `by_rows` are sparse. Frozen parameters are left out. `parts` are moved in place of the network's parameters,
+    by the same names.
     """
     embeddings = (nn.Embedding, nn.EmbeddingBag)
     tables = {f"{name}.weight" for name, module in network.named_modules() if isinstance(module, embeddings)}
     sparse = {id(parameter) for parameter in by_rows}
-    groups: dict[tuple[bool, bool, float, bool], list[nn.Parameter]] = {}
+    groups: dict[tuple[bool, bool, float, bool, bool], list[nn.Parameter]] = {}
     for name, parameter in (dict(network.named_parameters()) if parts is None else parts).items():
         if not parameter.requires_grad:
             continue
         decays = parameter.ndim >= 2 and name not in tables
         general = head_rate if name.startswith(OF_HEADS) else 1.0
         times = next((rate for prefix, rate in (rates or {}).items() if name.startswith(prefix)), general)
-        groups.setdefault((id(parameter) in sparse, times != 1.0, times, not decays), []).append(parameter)
+        apart = title_rate > head_rate and name.startswith(OF_TITLES)
+        times = title_rate if apart else times
+        groups.setdefault((id(parameter) in sparse, times != 1.0, times, not decays, apart), []).append(parameter)
     made: dict[bool, list[dict[str, Any]]] = {False: [], True: []}
-    for (rows, _, times, free), parameters in sorted(groups.items(), key=lambda item: item[0]):
-        decay = {} if rows else {"weight_decay": 0.0 if free else weight_decay / times}
-        made[rows].append({"params": parameters, TIMES: times, **decay})
+    for (rows, _, times, free, apart), parameters in sorted(groups.items(), key=lambda item: item[0]):
+        own = {} if rows else {"weight_decay": 0.0 if free else weight_decay / times}
+        own |= {"eps": LITTLE} if apart else {}
+        made[rows].append({"params": parameters, TIMES: times, **own})
     dense = _AdamW(made[False], lr=0.0, betas=BETAS, fused=True)
     return Optimizer(dense, _SparseAdam(made[True], betas=BETAS) if made[True] else None)
 
@@ -154,11 +150,6 @@ def one_cycle(step: int, total: int, peak: float, warm_up: float) -> float:
 
 def _cosine(start: float, end: float, share: float) -> float:
     return end + (start - end) * (1 + math.cos(math.pi * min(share, 1.0))) / 2
-
-
-def title_rates(plays_T: Tensor, rate: float) -> Tensor:
-    """Return [T, 1] learning rates of biases of titles, over that of all else: `rate` without a play, in the end 1."""
-    return 1.0 + (rate - 1.0) * (FEW_PLAYS / (FEW_PLAYS + plays_T)).unsqueeze(-1)
 
 
 def set_learning_rate(optimizer: Optimizer, rate: float) -> None:

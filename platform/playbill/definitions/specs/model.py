@@ -189,9 +189,9 @@ class UpdateSpec(Spec):
     rate: float = Field(default=0.3, gt=0, le=1)
     """Peak of the learning rate over that of `training`."""
     title_rate: float = added_later(100.0, ge=1, le=1000)
-    """Learning rate of how much a title is wanted (its bias, in all and on each canvas) over `rate`, for a title
-    without plays; the more plays it has, the nearer to 1, and half-way at 100. An update has few steps, and what
-    launched lately has far to go."""
+    """Learning rate of how much a title is wanted (its bias, in all and on each canvas) over `rate`. An update has few
+    steps, and what launched lately has far to go. A title moves as far as a step has something to say of it: one whose
+    plays are as many as expected, or few in any case, hardly."""
 
 
 class AdaptationSpec(Spec):
