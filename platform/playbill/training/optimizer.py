@@ -26,6 +26,7 @@ LITTLE = 3e-4
 or less than expected, as a share of all that a step learns from. Adam's steps are full ones however little that is."""
 SMALLEST_DECAY = 1e-30  # a decay counts as at least so much where its logarithm is needed
 TIMES = "times"  # key of a parameter group: its learning rate over the schedule's
+NAMES = "names"  # key of a parameter group: what its parameters are called, in their order
 
 
 class _WithoutCompiler(torch.optim.Optimizer):
@@ -102,7 +103,7 @@ def build_optimizer(
     embeddings = (nn.Embedding, nn.EmbeddingBag)
     tables = {f"{name}.weight" for name, module in network.named_modules() if isinstance(module, embeddings)}
     sparse = {id(parameter) for parameter in by_rows}
-    groups: dict[tuple[bool, bool, float, bool, bool], list[nn.Parameter]] = {}
+    groups: dict[tuple[bool, bool, float, bool, bool], dict[str, nn.Parameter]] = {}
     for name, parameter in (dict(network.named_parameters()) if parts is None else parts).items():
         if not parameter.requires_grad:
             continue
@@ -111,12 +112,13 @@ def build_optimizer(
         times = next((rate for prefix, rate in (rates or {}).items() if name.startswith(prefix)), general)
         apart = title_rate > head_rate and name.startswith(OF_TITLES)
         times = title_rate if apart else times
-        groups.setdefault((id(parameter) in sparse, times != 1.0, times, not decays, apart), []).append(parameter)
+        key = (id(parameter) in sparse, times != 1.0, times, not decays, apart)
+        groups.setdefault(key, {})[name] = parameter
     made: dict[bool, list[dict[str, Any]]] = {False: [], True: []}
     for (rows, _, times, free, apart), parameters in sorted(groups.items(), key=lambda item: item[0]):
         own = {} if rows else {"weight_decay": 0.0 if free else weight_decay / times}
         own |= {"eps": LITTLE} if apart else {}
-        made[rows].append({"params": parameters, TIMES: times, **own})
+        made[rows].append({"params": list(parameters.values()), NAMES: list(parameters), TIMES: times, **own})
     dense = _AdamW(made[False], lr=0.0, betas=BETAS, fused=True)
     return Optimizer(dense, _SparseAdam(made[True], betas=BETAS) if made[True] else None)
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -28,7 +30,7 @@ from playbill.datasets.encoding.fit import grown_encoder
 from playbill.definitions.specs import UpdateSpec
 from playbill.models import Network
 from playbill.training import fit
-from playbill.training.checkpoint import checkpoints, load_checkpoint
+from playbill.training.checkpoint import checkpoints, load_checkpoint, save_checkpoint
 from playbill.training.inherit import Label, NamedTensors, Parent, axes_of, years_among
 
 UNPLAYED = 19  # row of a title that the parent knows and has never seen played
@@ -163,28 +165,44 @@ def test_moments_of_learnt_rows_go_on_and_those_of_new_rows_are_zero(parent: Par
         assert devices.eq(0).all(dim=1).any(), "a new device has no moments"
 
 
-@pytest.mark.parametrize("rates", [{}, {"play": 0.5}])
-def test_a_run_begins_with_the_optimizer_that_another_ended_with(tmp_path: Path, rates: dict[str, float]) -> None:
-    first = ring.SETTINGS.model_copy(update={"head_rates": rates})
+@pytest.mark.parametrize(
+    ("before", "after"), [({}, {}), ({"head_rates": {"play": 0.5}}, {}), ({}, {"title_rate": 30.0})]
+)
+def test_a_run_begins_with_the_optimizer_that_another_ended_with(
+    tmp_path: Path, before: dict[str, Any], after: dict[str, Any]
+) -> None:
+    first = ring.SETTINGS.model_copy(update=before)
     result = fit(ring.ring_network(), ring.RingBatches(), first, folder=tmp_path / "first")
-    own = OptimizerState.read(result.network, first, tmp_path / "first")
+    own = OptimizerState.read(tmp_path / "first")
     assert own is not None
     for name, parameter in result.network.named_parameters():
         if name in own.steps:
             assert own.moments["exp_avg"][name].shape == parameter.shape, name
-    settings = first.model_copy(update={"epochs": 1, "learning_rate": 1e-9})
+    settings = first.model_copy(update={"epochs": 1, "learning_rate": 1e-9, **after})
     own.begin(tmp_path / "second", result.network, ring.RingBatches(), settings, workers=0)
-    ended = load_checkpoint(checkpoints(tmp_path / "first")[-1], None).optimizer["state"]
     begun = load_checkpoint(checkpoints(tmp_path / "second")[0], None)
     assert begun.epoch == begun.step == 0
-    assert begun.optimizer["state"].keys() == ended.keys()
-    for place, entry in ended.items():
-        assert all(torch.equal(begun.optimizer["state"][place][name], entry[name]) for name in entry)
+    same = OptimizerState.read(tmp_path / "second")
+    assert same is not None
+    assert same.steps == own.steps
+    for moment, values in own.moments.items():
+        assert all(torch.equal(same.moments[moment][name], value) for name, value in values.items())
     again = fit(result.network, ring.RingBatches(), settings, folder=tmp_path / "second")
     assert again.resumed_from is None
-    steps = load_checkpoint(checkpoints(tmp_path / "second")[-1], None).optimizer["state"][0]["step"]
-    assert steps == ended[0]["step"] + len(list(ring.RingBatches().epoch(0, 0, 1)))
-    assert OptimizerState.read(result.network, settings, tmp_path / "nothing") is None
+    ended = OptimizerState.read(tmp_path / "second")
+    assert ended is not None
+    batches = len(list(ring.RingBatches().epoch(0, 0, 1)))
+    assert {name: steps - own.steps[name] for name, steps in ended.steps.items()} == dict.fromkeys(own.steps, batches)
+    assert OptimizerState.read(tmp_path / "nothing") is None
+
+
+def test_an_optimizer_that_does_not_name_its_parameters_is_not_gone_on_with(tmp_path: Path) -> None:
+    fit(ring.ring_network(), ring.RingBatches(), ring.SETTINGS.model_copy(update={"epochs": 1}), folder=tmp_path)
+    saved = load_checkpoint(checkpoints(tmp_path)[-1], None)
+    for group in saved.optimizer["param_groups"]:
+        del group["names"]
+    save_checkpoint(tmp_path, replace(saved, epoch=saved.epoch + 1))
+    assert OptimizerState.read(tmp_path) is None
 
 
 def test_an_update_learns_at_its_own_rates() -> None:

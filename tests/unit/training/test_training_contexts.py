@@ -30,6 +30,7 @@ TWINS = {
     "porch": {"context": ["country"]},
 }
 TRAINING = {"epochs": 2, "stride": 8, "batch_slots": 90, "seed": 3, "min_steps": 30}
+ROUNDING = 1e-5  # two rows of one batch may be summed in another order
 
 
 def log() -> pl.DataFrame:
@@ -101,7 +102,7 @@ def apart(folder: Path, *requests: Request) -> float:
 def test_switches_act_in_scoring_and_are_remembered(folders: dict[str, Path]) -> None:
     twins = request("lobby"), request("porch")
     assert apart(folders[""], *twins) > 1e-4
-    assert apart(folders["task"], *twins) == 0
+    assert apart(folders["task"], *twins) < ROUNDING
     config = {name: read_bundle(folder).config.context for name, folder in folders.items()}
     assert [config[name].imputation for name in ("", "imputation")] == [True, False]
     assert [config[name].crossing for name in ("", "crossing")] == [True, False]
@@ -151,7 +152,7 @@ def test_an_adapted_network_is_trained_stored_and_scores_by_country(bent: dict[s
 
 def test_a_country_that_is_withheld_is_not_read(bent: dict[str, Path], folders: dict[str, Path]) -> None:
     twins = [replace(request("home"), country=country) for country in ("US", "FR")]
-    assert apart(bent["withheld"], *twins) == 0
+    assert apart(bent["withheld"], *twins) < ROUNDING
     assert apart(folders[""], *twins) > 1e-5
 
 

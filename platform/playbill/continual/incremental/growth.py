@@ -28,6 +28,7 @@ from playbill.training.checkpoint import Checkpoint, checkpoints, load_checkpoin
 from playbill.training.contract import BatchSource, LoopSettings
 from playbill.training.inherit import OF_THE_LOG, NamedTensors, Parent, axes_of, take, years_among
 from playbill.training.loop import optimizer_of, tables_by_rows
+from playbill.training.optimizer import NAMES
 
 NEIGHBOURS = 10  # learnt titles whose mean a new one starts from
 NOISE = 0.1  # of a mean: this share of the deviation of learnt vectors
@@ -150,8 +151,8 @@ class OptimizerState:
     balance: dict[str, Tensor]
 
     @classmethod
-    def read(cls, network: Network, settings: LoopSettings, folder: Path) -> OptimizerState | None:
-        """Read that of a finished run of a network from its checkpoints; None where it has none.
+    def read(cls, folder: Path) -> OptimizerState | None:
+        """Read that of a finished run from its checkpoints; None where it has none that names its parameters.
 
         Raises:
             IntegrityError: The newest checkpoint is damaged.
@@ -160,12 +161,12 @@ class OptimizerState:
         if not found:
             return None
         saved = load_checkpoint(found[-1], None)
-        state, entries = saved.optimizer, dict[str, dict[str, Any]]()
-        tables = network.title_tables() if "rows" in state else []
-        by_rows = [table.weight for table in tables if table.weight.requires_grad]
-        names = _parameter_order(network, settings, by_rows)
-        for order, part in zip(names, (state, state.get("rows", {"state": {}})), strict=True):
-            entries.update({order[place]: entry for place, entry in part["state"].items()})
+        entries = dict[str, dict[str, Any]]()
+        for part in _parts(saved.optimizer):
+            names = _names(part)
+            if names is None:
+                return None
+            entries.update({names[place]: entry for place, entry in part["state"].items()})
         moments = {moment: {name: entry[moment] for name, entry in entries.items()} for moment in MOMENTS}
         return cls(moments, {name: float(entry[STEP]) for name, entry in entries.items()}, saved.balance)
 
@@ -186,12 +187,11 @@ class OptimizerState:
     def begin(self, folder: Path, network: Network, data: BatchSource, settings: LoopSettings, workers: int) -> None:
         """Write a checkpoint before the first step, which a run in this folder goes on from."""
         by_rows = tables_by_rows(network, data, max(1, workers))
-        optimizer = optimizer_of(network, settings, by_rows)
-        state = optimizer.state_dict()
-        dense, rows = _parameter_order(network, settings, by_rows)
-        state["state"] = self._entries(dense, lambda step: torch.tensor(step))
-        if "rows" in state:
-            state["rows"] = state["rows"] | {"state": self._entries(rows, int)}
+        state = optimizer_of(network, settings, by_rows).state_dict()
+        dense, *rows = _parts(state)
+        dense["state"] = self._entries(dense, lambda step: torch.tensor(step))
+        for part in rows:
+            part["state"] = self._entries(part, int)
         checkpoint = Checkpoint(
             epoch=0,
             step=0,
@@ -203,12 +203,25 @@ class OptimizerState:
         )
         save_checkpoint(folder, checkpoint)
 
-    def _entries(self, order: list[str], step: Callable[[float], Any]) -> dict[int, dict[str, Any]]:
+    def _entries(self, part: Mapping[str, Any], step: Callable[[float], Any]) -> dict[int, dict[str, Any]]:
         return {
             place: {STEP: step(self.steps[name]), **{moment: self.moments[moment][name] for moment in MOMENTS}}
-            for place, name in enumerate(order)
+            for place, name in (_names(part) or {}).items()
             if name in self.steps
         }
+
+
+def _parts(state: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the state of an optimizer's dense parameters, and of tables by rows if it has any."""
+    return [state, *([state["rows"]] if "rows" in state else [])]
+
+
+def _names(part: Mapping[str, Any]) -> dict[int, str] | None:
+    """Return what the numbers in a part of an optimizer's state stand for, None where it does not say."""
+    groups = part["param_groups"]
+    if not all(NAMES in group for group in groups):
+        return None
+    return {place: name for group in groups for place, name in zip(group["params"], group[NAMES], strict=True)}
 
 
 @torch.no_grad()
@@ -219,12 +232,3 @@ def _hold(network: Network, values: Mapping[str, Tensor]) -> None:
             tensor.copy_(values[name])
         else:
             tensor.zero_()
-
-
-def _parameter_order(network: Network, settings: LoopSettings, by_rows: list[Tensor]) -> tuple[list[str], list[str]]:
-    """Return the parameters in the order in which an optimizer's state numbers them, those of `by_rows` apart."""
-    groups = optimizer_of(network, settings, by_rows).param_groups
-    names = {id(parameter): name for name, parameter in network.named_parameters()}
-    sparse = {names[id(table)] for table in by_rows}
-    order = [names[id(parameter)] for group in groups for parameter in group["params"]]
-    return [name for name in order if name not in sparse], [name for name in order if name in sparse]

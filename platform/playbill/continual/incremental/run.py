@@ -23,7 +23,6 @@ from playbill.files import write_text
 from playbill.models import Network, TitleInputs
 from playbill.ranking.scoring.bundle import read_bundle, write_bundle
 from playbill.ranking.scoring.state_cache import KeptSnapshots
-from playbill.training.build import loop_settings
 from playbill.training.checkpoint import checkpoints
 from playbill.training.inherit import Parent
 from playbill.training.placement import CHECKPOINTS, TrainingPlace
@@ -123,9 +122,7 @@ class UpdateRun:
     def _carry_optimizer(self, place: TrainingPlace, data: TrainingSet, start: Network) -> bool:
         """Let the run begin with the champion's optimizer state; False where no checkpoint of its run is here."""
         folder = self._champions_run()
-        bundle = self.parent.bundle
-        given = (bundle.network(), loop_settings(bundle.resolved))
-        state = None if folder is None else OptimizerState.read(*given, folder.path / CHECKPOINTS)
+        state = None if folder is None else OptimizerState.read(folder.path / CHECKPOINTS)
         if state is None:
             return False
         if not checkpoints(place.checkpoints):

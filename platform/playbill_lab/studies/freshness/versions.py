@@ -127,8 +127,7 @@ class VersionTrainer:
             titles, seed = TitleInputs.from_arrays(made.data.titles), resolved.model.training.seed
             network = grown_network(parent, made.data.encoder, titles, spec.new_titles, seed)
             settings, place = update_settings(loop_settings(resolved), spec), folder / CHECKPOINTS
-            own = (bundle.network(), loop_settings(bundle.resolved))
-            state = OptimizerState.read(*own, version.folder / CHECKPOINTS)
+            state = OptimizerState.read(version.folder / CHECKPOINTS)
             if state is not None and not checkpoints(place):
                 state.grown(network, made.data.encoder, parent).begin(place, network, made.data, settings, 0)
             found = fit(network, made.data, settings, folder=place)
