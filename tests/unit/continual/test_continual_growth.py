@@ -206,8 +206,18 @@ def test_an_optimizer_that_does_not_name_its_parameters_is_not_gone_on_with(tmp_
 
 
 def test_an_update_learns_at_its_own_rates() -> None:
-    found = update_settings(ring.SETTINGS.model_copy(update={"min_steps": 400}), UpdateSpec(rate=0.5, title_rate=7))
+    found = update_settings(
+        ring.SETTINGS.model_copy(update={"min_steps": 400}), UpdateSpec(rate=0.5, title_rate=7), 0.01
+    )
     assert (found.epochs, found.min_steps) == (1, 0)
     assert found.learning_rate == pytest.approx(0.5 * ring.SETTINGS.learning_rate)
     assert found.title_rate == 7
     assert "title_rate" not in UpdateSpec(rate=0.5).model_dump(), "definitions from before it keep their hash"
+
+
+@pytest.mark.parametrize(("share", "passes"), [(0.0, 2), (0.05, 2), (0.1, 4), (0.25, 10), (1.0, 10)])
+def test_a_large_part_of_all_events_is_learnt_nearly_as_often_as_in_training(share: float, passes: int) -> None:
+    training = ring.SETTINGS.model_copy(update={"epochs": 10})
+    found = update_settings(training, UpdateSpec(epochs=2, title_rate=3), share)
+    assert found.epochs == passes
+    assert found.title_rate == pytest.approx({2: 3, 4: 1.5, 10: 1}[passes])

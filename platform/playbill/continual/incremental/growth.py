@@ -36,10 +36,20 @@ MOMENTS = ("exp_avg", "exp_avg_sq")
 STEP = "step"
 
 
-def update_settings(training: LoopSettings, spec: UpdateSpec) -> LoopSettings:
-    """Return how an update learns, from how its model is trained."""
-    rate = training.learning_rate * spec.rate
-    own = {"epochs": spec.epochs, "min_steps": 0, "learning_rate": rate, "title_rate": spec.title_rate}
+def update_settings(training: LoopSettings, spec: UpdateSpec, share: float) -> LoopSettings:
+    """Return how an update learns, from how its model is trained, if it takes `share` of all that is learnt by then.
+
+    A day is passed over `spec.epochs` times. A large part of the whole, such as all that the training of the champion
+    had held out, is passed over nearly as often as in training, and as often from a quarter of the whole on. The rate
+    of biases of titles is for the few steps of a day, so it falls as passes rise.
+    """
+    passes = max(spec.epochs, min(training.epochs, round(4 * share * training.epochs)))
+    own = {
+        "epochs": passes,
+        "min_steps": 0,
+        "learning_rate": training.learning_rate * spec.rate,
+        "title_rate": max(1.0, spec.title_rate * spec.epochs / passes),
+    }
     return training.model_copy(update=own)
 
 

@@ -141,7 +141,7 @@ class _Update:
             schema=schema,
             tracking=tracking,
             checks=Checks("", learnt, ()),
-            settings=update_settings(loop_settings(resolved), resolved.model.update),
+            settings=loop_settings(resolved),
             truth=None,
             parent=parent,
             folder=RunFolder(workspace.runs),
@@ -174,7 +174,8 @@ class _Update:
                 return done
             row = self._begin(lease, window, state)
         folder, checks = RunFolder(self.plan.workspace.runs / row.folder), Checks("", window.split, ())
-        plan = replace(self.plan, folder=folder, checks=checks)
+        settings = update_settings(self.plan.settings, spec, window.taken.height / window.learnt_after)
+        plan = replace(self.plan, folder=folder, checks=checks, settings=settings)
         given = (plan, self.parent, self.champion, self.learnt, window, self.watcher)
         run = UpdateRun(*given, lambda digest: self.records.trained(row, lease, digest))
         version = run.execute()

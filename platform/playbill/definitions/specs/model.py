@@ -185,10 +185,11 @@ class UpdateSpec(Spec):
     holdout: float = Field(default=0.1, gt=0, le=0.5)
     """Share of the new plays, the newest, that the gates are measured on; the next update learns from them."""
     epochs: int = Field(default=1, ge=1, le=1000)
-    """Passes over the examples."""
-    rate: float = Field(default=0.3, gt=0, le=1)
+    """Passes over the examples of a day. A window that is a large part of all events gets more, and as many as training
+    has from a quarter of them on."""
+    rate: float = Field(default=0.1, gt=0, le=1)
     """Peak of the learning rate over that of `training`."""
-    title_rate: float = added_later(100.0, ge=1, le=1000)
+    title_rate: float = added_later(300.0, ge=1, le=1000)
     """Learning rate of how much a title is wanted (its bias, in all and on each canvas) over `rate`. An update has few
     steps, and what launched lately has far to go. A title moves as far as a step has something to say of it: one whose
     plays are as many as expected, or few in any case, hardly."""
