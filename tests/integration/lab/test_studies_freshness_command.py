@@ -16,6 +16,7 @@ from playbill.cli.main import Selection
 from playbill.errors import ProblemsError, StateError
 from playbill.tables import Tables
 from playbill_lab.cli.freshness import freshness
+from playbill_lab.studies.freshness import versions
 
 if TYPE_CHECKING:
     from fixtures.small_project import Playbill
@@ -96,9 +97,14 @@ def test_what_is_finished_is_not_trained_again(first: dict[str, Any], filled: Pl
     assert {path.name for path in (kept / "plots").iterdir()} == {"freshness_staleness.png", "freshness_cadences.png"}
 
 
-def test_the_long_tail_before_and_after_updates_and_a_title_that_surges(filled: Playbill, kept: Path) -> None:
+def test_the_long_tail_before_and_after_updates_and_a_title_that_surges(
+    filled: Playbill, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # A day is a step or two of this log, which moves no title past another: ten passes do.
+    own, longer = versions.update_settings, {"learning_rate": 1e-3, "title_rate": 300.0, "epochs": 10}
+    monkeypatch.setattr(versions, "update_settings", lambda *given: own(*given).model_copy(update=longer))
     parts = ("--parts", "forgetting,launches,surge", "--updates", "2", "--replays", "0,0.5")
-    result = found(study(filled, kept, *parts, "--cadences", "never,3d"))
+    result = found(study(filled, tmp_path, *parts, "--cadences", "never,3d"))
     courses = {one["cadence"]: one for one in result["surge"]}
     assert courses["never"]["hours"] == [0.0]
     assert courses["3d"]["hours"] == [0.0, 72.0]
