@@ -8,8 +8,7 @@ thread and fixed seeds: tables, feature values, labels and a training set as dig
 `evaluate`, `recommend --explain`, a page and a cell of the ledger print as JSON. What differs between two runs of the
 same code (ids of runs, seconds, folders) is left out. Some four minutes.
 
-`outputs.json` beside this file was recorded before the code was laid out in three packages, and five scores of it again
-when serving began to keep keys and values of histories, which rounds the sixth digit. Another processor or torch
+`outputs.json` beside this file was recorded with version 4 of everycanvas. Another processor or torch
 rounds differently: then record at the commit before a change, and check after it.
 """
 
