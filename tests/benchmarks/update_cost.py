@@ -12,7 +12,8 @@ own, with registration in MLflow and evaluation. `work_ratio`: the same without 
 do (imports, above all), which a process that goes on pays once. `quality_ratio`: NDCG@10 of the updated version over
 that of the retrained one, with an interval over members, on some plays of each in the test days, each asked after all
 that came before it. Terms of histories have the weights that the first training learnt, in all of them: the retrain
-learns from every event that they could be learnt on. `stale`: of the version that was never updated.
+learns from every event that they could be learnt on. `stale`: of the version that was never updated;
+`updated_once`: of the first update's. `weights_alone`: all of them without terms.
 """
 
 from __future__ import annotations
@@ -195,23 +196,27 @@ def measure(options: argparse.Namespace) -> None:
     tracking, frames, features = Tracking(workspace), EvaluationTables.read(Tables(workspace)), FeatureDoor(workspace)
     split = _asked(_test_days(options), frames, options.plays)
     champion = int(tracking.alias(MODEL, "champion") or 0)
-    versions = {"stale": 1, "updated": champion, "retrained": champion + 1}
+    versions = {"stale": 1, "updated_once": 2, "updated": champion, "retrained": champion + 1}
     bundles = {name: read_bundle(tracking.download(MODEL, version)) for name, version in versions.items()}
     case = build_case(frames, split, bundles["retrained"].resolved, "home")
     moment = split.cutoff or frames.end
     titles = frames.titles_at(moment)
-    functions: dict[str, ScoreFunction] = {"popular_7d": build_baseline("popular_7d", case)}
-    first = bundles["stale"].network().state_dict()[TERM_WEIGHTS]
-    for name, bundle in bundles.items():
-        network = bundle.network()
-        with torch.no_grad():
-            network.state_dict()[TERM_WEIGHTS].copy_(first)
-        scorer = Scorer(bundle, titles, frames.availability, features, as_of=moment, network=network)
-        functions[name] = CanvasScorer(scorer, bundle.resolved, "home", features)
-    found = measure_functions(case, functions, (10,))
     members = case.frame["member_id"].cast(pl.Categorical).to_physical().to_numpy().astype(np.int64)
-    values = np.stack([found[name].values["ndcg@10"] for name in functions], axis=1)
-    print(json.dumps(_with_intervals(list(functions), values, np.unique(members, return_inverse=True)[1])))
+    own = np.unique(members, return_inverse=True)[1]
+    first = bundles["stale"].network().state_dict()[TERM_WEIGHTS]
+    measured: list[dict[str, Any]] = []
+    for weights in (first, torch.zeros_like(first)):
+        functions: dict[str, ScoreFunction] = {"popular_7d": build_baseline("popular_7d", case)}
+        for name, bundle in bundles.items():
+            network = bundle.network()
+            with torch.no_grad():
+                network.state_dict()[TERM_WEIGHTS].copy_(weights)
+            scorer = Scorer(bundle, titles, frames.availability, features, as_of=moment, network=network)
+            functions[name] = CanvasScorer(scorer, bundle.resolved, "home", features)
+        found = measure_functions(case, functions, (10,))
+        values = np.stack([found[name].values["ndcg@10"] for name in functions], axis=1)
+        measured.append(_with_intervals(list(functions), values, own))
+    print(json.dumps(measured[0] | {"weights_alone": measured[1]}))
 
 
 def _asked(split: Split, frames: EvaluationTables, plays: int) -> Split:

@@ -234,11 +234,8 @@ class Network(nn.Module):
 
     def title_tables(self) -> list[nn.Embedding]:
         """Return the tables with a row for each title, of which a batch reads each row once at most."""
-        return [self.titles.id, *self.title_biases()]
-
-    def title_biases(self) -> list[nn.Embedding]:
-        """Return the tables of titles that say how much each is wanted, in all and on each canvas, by head."""
-        return [table for table in (self.title_bias, self.canvas_titles) if table is not None]
+        tables = self.titles.id, self.title_bias, self.canvas_titles
+        return [table for table in tables if table is not None]
 
     def loss(
         self, history: HistoryBatch, context: ContextBatch, targets: TargetBatch, titles: TitleInputs

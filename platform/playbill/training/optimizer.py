@@ -18,12 +18,13 @@ BETAS = (0.9, 0.98)
 START_DIVISOR = 25.0
 END_DIVISOR = 1e5
 
-OF_HEADS = ("heads.", "title_bias.", "canvas_titles.", "sharing.")
+OF_TITLES = ("title_bias.", "canvas_titles.")  # how much each title is wanted, in all and on each canvas
+OF_HEADS = ("heads.", "sharing.", *OF_TITLES)
 """Parameters that heads or canvases do not share, or share as they like."""
-OF_TITLES = ("title_bias.", "canvas_titles.")  # of these: how much each title is wanted, in all and on each canvas
 LITTLE = 3e-4
 """Where biases of titles have a rate of their own: a title moves half of a full step where its plays are so much more
-or less than expected, as a share of all that a step learns from. Adam's steps are full ones however little that is."""
+or less than expected, as a share of all that a step learns from and times the weight of the head. Adam's steps are full
+ones however little that is."""
 SMALLEST_DECAY = 1e-30  # a decay counts as at least so much where its logarithm is needed
 TIMES = "times"  # key of a parameter group: its learning rate over the schedule's
 NAMES = "names"  # key of a parameter group: what its parameters are called, in their order

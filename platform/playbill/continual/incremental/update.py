@@ -174,7 +174,7 @@ class _Update:
                 return done
             row = self._begin(lease, window, state)
         folder, checks = RunFolder(self.plan.workspace.runs / row.folder), Checks("", window.split, ())
-        settings = update_settings(self.plan.settings, spec, window.taken.height / window.learnt_after)
+        settings = update_settings(self.plan.settings, spec, window.share)
         plan = replace(self.plan, folder=folder, checks=checks, settings=settings)
         given = (plan, self.parent, self.champion, self.learnt, window, self.watcher)
         run = UpdateRun(*given, lambda digest: self.records.trained(row, lease, digest))

@@ -47,6 +47,11 @@ class UpdateWindow:
         """The events that the update's version has learnt."""
         return self.learnt_before + self.taken.height
 
+    @property
+    def share(self) -> float:
+        """The part of these that this update learns from for the first time."""
+        return self.taken.height / self.learnt_after
+
 
 def log_state(tables: Tables) -> str:
     """Return a digest of the event log; equal where no event was added."""

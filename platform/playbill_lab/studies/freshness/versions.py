@@ -126,8 +126,8 @@ class VersionTrainer:
                 raise _NothingToLearnError from error
             titles, seed = TitleInputs.from_arrays(made.data.titles), resolved.model.training.seed
             network = grown_network(parent, made.data.encoder, titles, spec.new_titles, seed)
-            share = window.taken.height / window.learnt_after
-            settings, place = update_settings(loop_settings(resolved), spec, share), folder / CHECKPOINTS
+            settings = update_settings(loop_settings(resolved), spec, window.share)
+            place = folder / CHECKPOINTS
             state = OptimizerState.read(version.folder / CHECKPOINTS)
             if state is not None and not checkpoints(place):
                 state.grown(network, made.data.encoder, parent).begin(place, network, made.data, settings, 0)
