@@ -15,12 +15,17 @@ from typing import TYPE_CHECKING
 import pytest
 from hypothesis import settings
 
+from fixtures.database_urls import postgres_url, redis_program, redis_url
 from playbill.config import ProjectFolder, ProjectSettings, Workspace
 from playbill.errors import IntegrityError
 
 if TYPE_CHECKING:
+    from _pytest.terminal import TerminalReporter
+
     from fixtures.small_project import Playbill
     from playbill.versions.tracking import Tracking
+
+__all__ = ["postgres_url", "redis_program", "redis_url"]
 
 collect_ignore = ["stores"]  # run without Playbill, by contract/test_stores_alone.py
 
@@ -33,32 +38,26 @@ if os.environ.get("CI"):
     settings.load_profile("ci")
 
 
-@pytest.fixture(scope="session")
-def postgres_url() -> Iterator[str]:
-    """A Postgres database that tests may write to: a throwaway server, or the one PLAYBILL_TEST_POSTGRES names."""
-    from fixtures.throwaway_postgres import find, throwaway_postgres
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out the tests of a card where there is none; `make gpu` refuses to run without one."""
+    of_cards = [item for item in items if item.get_closest_marker("gpu")]
+    if not of_cards:
+        return
+    import torch
 
-    if given := os.environ.get("PLAYBILL_TEST_POSTGRES"):
-        yield given
-    elif find("initdb"):
-        with throwaway_postgres() as url:
-            yield url
-    else:
-        pytest.skip("Postgres is not installed: apt-get install postgresql")
+    if not torch.cuda.is_available():
+        config.hook.pytest_deselected(items=of_cards)
+        items[:] = [item for item in items if item not in of_cards]
 
 
-@pytest.fixture(scope="session")
-def redis_url() -> Iterator[str]:
-    """A Redis database that tests may write to: a throwaway server, or the one PLAYBILL_TEST_REDIS names."""
-    from fixtures.throwaway_redis import find, throwaway_redis
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_terminal_summary(terminalreporter: TerminalReporter) -> Iterator[None]:
+    """End with what was skipped for want of a server, and with the command that would bring it."""
+    from fixtures.servers import skipped_lines
 
-    if given := os.environ.get("PLAYBILL_TEST_REDIS"):
-        yield given
-    elif find():
-        with throwaway_redis() as url:
-            yield url
-    else:
-        pytest.skip("Redis is not installed: apt-get install redis-server")
+    yield
+    for line in skipped_lines(str(report.longrepr) for report in terminalreporter.getreports("skipped")):
+        terminalreporter.write_line(line, yellow=True)
 
 
 @pytest.fixture(scope="session")

@@ -23,7 +23,11 @@ from sequence_quality import ROOT, Log
 from training_speed import Steps, made
 
 OUT = ROOT / "docs/results/gpu.json"
-TESTS = ("tests/parity/test_models_devices.py", "tests/parity/test_models_golden.py")
+TESTS = (
+    "tests/parity/test_models_devices.py",
+    "tests/parity/test_models_golden.py",
+    "tests/unit/models/test_models_trunks.py",
+)
 SLOTS = (3_200, 25_600, 102_400)
 KINDS = {"float32": False, "bfloat16": True}
 
@@ -61,7 +65,7 @@ def passed():
     Raises:
         ClickException: One failed, or all were left out.
     """
-    command = [sys.executable, "-m", "pytest", "-q", "-k", "cuda", *TESTS]
+    command = [sys.executable, "-m", "pytest", "-q", "-m", "gpu", *TESTS]
     run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     found = re.search(r"(\d+) passed", run.stdout)
     if run.returncode or found is None:

@@ -164,10 +164,11 @@ def _environment(requested: Run, suite: Path, redis: str, scratch: Path) -> dict
 
 
 def _redis() -> contextlib.AbstractContextManager[str]:
-    from fixtures.throwaway_redis import find, throwaway_redis
+    from fixtures.servers import REDIS, install_command
+    from fixtures.throwaway_redis import throwaway_redis
 
-    if not find():
-        raise SystemExit("Redis is not installed: apt-get install redis-server, or leave the redis runs out (--runs)")
+    if not REDIS.find():
+        raise SystemExit(f"Redis is not installed: {install_command([REDIS])}, or leave the redis runs out (--runs)")
     return _as_feast_writes_it(throwaway_redis())
 
 

@@ -25,10 +25,8 @@ def losses(device: str) -> list[float]:
     return [report["loss"] for report in result.reports]
 
 
-@pytest.mark.parametrize("device", ["cpu", "cuda"])
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
 def test_losses_are_those_on_record(device: str) -> None:
-    if device == "cuda" and not torch.cuda.is_available():
-        pytest.skip("no GPU here")
     record = FOLDER / f"losses_{device}.txt"
     if not record.exists():
         pytest.skip(f"no golden losses recorded for {device}")

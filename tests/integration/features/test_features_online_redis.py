@@ -84,6 +84,7 @@ def test_a_redis_that_is_down_is_told_with_its_address_and_without_its_password(
     assert "hunter2" not in done.stdout
 
 
+@pytest.mark.usefixtures("redis_program")
 def test_a_redis_that_was_restarted_empty_is_told(tmp_path: Path, ingest: Ingest) -> None:
     port = free_port()
     with throwaway_redis(port) as url:

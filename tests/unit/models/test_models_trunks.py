@@ -271,11 +271,10 @@ def test_a_trunk_in_bfloat16_stays_near(name: str) -> None:
     torch.testing.assert_close(low.float(), trunk(tokens, **gaps_of(name, 2, LENGTH)), rtol=0.1, atol=0.1)
 
 
+@pytest.mark.gpu
 @pytest.mark.parametrize("low", [False, True], ids=["float32", "bfloat16"])
 @pytest.mark.parametrize("name", NAMES)
 def test_a_gpu_finds_what_a_processor_does(name: str, low: bool) -> None:
-    if not torch.cuda.is_available():
-        pytest.skip("no GPU here")
     trunk, tokens = made(name), tokens_of(2, LENGTH + 1)
     gaps = gaps_of(name, 2, LENGTH)
     expected = trunk(tokens, **gaps)

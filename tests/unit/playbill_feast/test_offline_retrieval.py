@@ -37,7 +37,8 @@ def xs(frame):
 def test_entity_rows_may_be_any_kind_of_table(store, form):
     rows = at(("zz", START), ("a", START + 2 * HOUR), ("a", START - HOUR), ("a", START)).with_columns(label=pl.lit(7))
     if form == "dask":
-        dask = pytest.importorskip("dask.dataframe")
+        import dask.dataframe as dask
+
         given = dask.from_pandas(rows.to_pandas(), npartitions=2)
     else:
         given = {"pandas": rows.to_pandas, "polars": lambda: rows, "lazy": rows.lazy, "arrow": rows.to_arrow}[form]()
