@@ -2,24 +2,33 @@
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
-STAMP  := $(VENV)/.installed
+export PYTHON
+# What the environment was made from: a change of these makes `make` bring it up to date.
+WANTED := pyproject.toml constraints.txt uv.lock infra/install.sh
+RUNS   := $(VENV)/.runs
+DEVELOPS := $(VENV)/.develops
 # Other people's models, which need other versions than ours.
 PEERS  := .venv-peers
-# Processes that tests are shared out among, a file to each; 0 runs them in this one.
+# Processes that tests are shared out among, a file to each in the order given; 0 runs them in this one.
 TEST_WORKERS ?= 2
-PYTEST := $(BIN)/python -m pytest -q -n $(TEST_WORKERS) --dist loadfile
+PYTEST := $(BIN)/python -m pytest -q -n $(TEST_WORKERS) --dist loadfile --no-loadscope-reorder
 
 .PHONY: install quickstart check test golden bench kills kills-update bench-objectives bench-canvases bench-peers bench-sequence gpu feast-conformance fuzz wheel clean
 
-install: $(STAMP)
+# Everything, for whoever changes Playbill; TORCH_BACKEND=cpu chooses the CPU build of torch where nothing else does.
+install: $(DEVELOPS)
 
-$(STAMP): pyproject.toml constraints.txt
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[all,dev]'
-	@touch $(STAMP)
+$(DEVELOPS): $(WANTED)
+	@infra/install.sh $(VENV) all,dev
+	@touch $(RUNS) $(DEVELOPS)
+
+# What trains and serves on one machine.
+$(RUNS): $(WANTED)
+	@infra/install.sh $(VENV) train,serving
+	@touch $(RUNS)
 
 # From nothing to a served model; the last line is one JSON object.
-quickstart: install
+quickstart: $(RUNS)
 	@$(BIN)/playbill quickstart --json
 
 # Format, lint, types, import contracts, definitions, fast tests.
@@ -33,7 +42,7 @@ check: install
 
 # Everything: check, then real Feast, Ray and MLflow, the server, the wheel and the quickstart.
 test: check
-	$(PYTEST) tests/parity tests/integration tests/faults tests/e2e
+	$(PYTEST) tests/e2e tests/faults tests/integration tests/parity  # the longest files first
 
 # Whether a change of layout left what Playbill puts out as it was: four minutes, equal on the same processor and torch.
 golden: install

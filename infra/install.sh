@@ -5,8 +5,8 @@
 #
 # By uv from uv.lock where uv is there, else by pip with constraints.txt: the same versions either way.
 # PYTHON names the interpreter of a new environment. TORCH_BACKEND=cpu takes the CPU build of torch, TORCH_BACKEND= the
-# one that the package sources have; by default it is cpu on Linux without a card, where the package index has GPU
-# builds only (3 GB that nobody would import), unless pip or uv are set to sources of their own.
+# one that the package index has. By default it is cpu on Linux without a card, where the index has GPU builds only (3 GB
+# that nobody would import); a pip that is set to sources of its own is left to them.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 venv=$1 extras=$2
@@ -16,14 +16,17 @@ log=$(mktemp)
 trap 'rm -f "$log"' EXIT
 say() { printf '· %s\n' "$*"; }
 
-own_sources() {
-    local settings
-    settings=$(env; "$bin/python" -m pip config list)
-    grep -Eq '^UV_(DEFAULT_INDEX|INDEX|INDEX_URL|EXTRA_INDEX_URL|FIND_LINKS)=|^[^ ]*(index-url|find-links)=' <<<"$settings"
-}
+# Byte code that Python writes when it first imports a module is enough: most modules never are, and theirs takes .4 GB.
+# Where Python may write none it is compiled now, or every start would compile anew.
+compiles() { [[ -n ${PYTHONDONTWRITEBYTECODE-} ]]; }
 
 default_backend() {
-    [[ $(uname -s) == Linux ]] && ! command -v nvidia-smi >/dev/null && ! own_sources && echo cpu || true
+    if [[ $(uname -s) != Linux ]] || command -v nvidia-smi >/dev/null; then
+        return
+    elif ! command -v uv >/dev/null && grep -Eq '(index-url|find-links)=' <<<"$("$bin/python" -m pip config list)"; then
+        return
+    fi
+    echo cpu
 }
 
 # Every 40th package and every large download of pip's output; all of it when pip fails.
@@ -36,8 +39,9 @@ progress() {
 }
 
 by_pip() {
-    # Byte code is written when a module is first imported: most never are, and theirs would take .5 GB.
-    "$bin/python" -m pip install --no-compile --progress-bar off --disable-pip-version-check "$@" 2>&1 | progress ||
+    local compile=--compile
+    compiles || compile=--no-compile
+    "$bin/python" -m pip install $compile --progress-bar off --disable-pip-version-check "$@" 2>&1 | progress ||
         { cat "$log" >&2; exit 1; }
 }
 
@@ -46,16 +50,17 @@ say "Playbill with the extras $extras into $venv, $("$bin/python" --version): on
 backend=${TORCH_BACKEND-$(default_backend)}
 if uv=$(command -v uv); then
     export VIRTUAL_ENV=$PWD/$venv UV_PROJECT_ENVIRONMENT=$venv
-    without=()
+    if compiles; then export UV_COMPILE_BYTECODE=1; fi
+    without=
     if [[ -n $backend ]]; then
         say "$torch for processors only, by uv"
         "$uv" pip install --no-deps --torch-backend "$backend" "$torch"
-        # The lock's torch is the GPU build, which would replace it.
-        mapfile -t without < <(grep -Eo '^name = "(torch|triton|nvidia-[^"]*|cuda-[^"]*)"' uv.lock | cut -d'"' -f2 |
-            sed 's/^/--no-install-package=/')
+        # The lock has the GPU build, which would replace it.
+        without=$(sed -En 's/^name = "(torch|triton|nvidia-.*|cuda-.*)"$/--no-install-package=\1/p' uv.lock)
     fi
     say "everything else by uv, from uv.lock"
-    "$uv" sync --frozen --inexact "${without[@]}" $(printf -- '--extra %s ' ${extras//,/ })
+    # shellcheck disable=SC2046,SC2086  # options to be split at spaces
+    "$uv" sync --frozen --inexact $without $(printf -- '--extra %s ' ${extras//,/ })
 else
     if [[ -n $backend ]]; then
         say "$torch for processors only: pip cannot choose a build, so uv is brought for it"

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 __all__ = ["postgres_url", "redis_program", "redis_url"]
 
-collect_ignore = ["stores"]  # run without Playbill, by contract/test_stores_alone.py
+collect_ignore = ["stores"]  # run without Playbill, by integration/test_stores_alone.py
 
 # Two test processes with two torch threads each wait for one another on two cores: more than half of their time.
 os.environ.setdefault("OMP_NUM_THREADS", "1")

@@ -2,7 +2,6 @@
 
 import ast
 import re
-import subprocess
 import sys
 import tomllib
 from importlib.metadata import packages_distributions
@@ -88,22 +87,6 @@ def test_ray_is_bounded_by_the_release_that_was_tested():
     version = re.search(r"^ray==(\d+)\.(\d+)\.", (ROOT / "constraints.txt").read_text(), re.MULTILINE)
     major, minor = map(int, version.groups())
     assert text.endswith(f">={major}.{minor},<{major}.{minor + 1}")
-
-
-def test_the_server_and_training_in_one_process_import_with_ray_blocked():
-    code = (
-        "import sys\n"
-        "class Blocked:\n"
-        "    def find_spec(self, name, path=None, target=None):\n"
-        "        if name.partition('.')[0] in ('ray', 'sklearn'): raise ImportError(f'{name} is not installed')\n"
-        "sys.meta_path.insert(0, Blocked())\n"
-        "import playbill.serving.app, playbill.serving.loading, playbill.serving.runtime, playbill.cli.serve\n"
-        "import playbill.versions.promotion, playbill.versions.tracking, playbill.cli.recommend\n"
-        "import playbill_feast.online.store\n"
-        "import playbill.training.run"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
 
 
 def test_types_are_published():

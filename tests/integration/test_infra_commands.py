@@ -2,6 +2,7 @@
 
 import http.client
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -31,6 +32,20 @@ def status(port, host, path="/api/2.0/mlflow/experiments/search?max_results=1"):
         return None
     finally:
         connection.close()
+
+
+@pytest.mark.parametrize(("program", "subcommand"), [("mlflow", "server"), ("ray", "start")])
+def test_every_option_of_other_programs_exists(program, subcommand):
+    written = {
+        name: one["command"] for name, one in COMPOSE["services"].items() if one.get("command", [""])[0] == program
+    }
+    assert written
+    executable = Path(sys.executable).with_name(program)
+    shown = subprocess.run([executable, subcommand, "--help"], capture_output=True, text=True, check=True).stdout
+    for name, words in written.items():
+        assert words[1] == subcommand
+        options = {word.partition("=")[0] for word in words if word.startswith("--")}
+        assert options - set(re.findall(r"--[\w-]+", shown)) == set(), name
 
 
 @pytest.fixture

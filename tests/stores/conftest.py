@@ -1,4 +1,4 @@
-"""Tests of the stores where there is no Playbill: `tests/contract/test_stores_alone.py` runs this folder that way."""
+"""Tests of the stores where there is no Playbill, as `tests/integration/test_stores_alone.py` runs this folder."""
 
 from fixtures.database_urls import redis_url
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from functools import cache
 
 import numpy as np
 import pytest
@@ -22,6 +23,12 @@ def built(windows: str, **more: object) -> TrainingSet:
     return service.training_set(resolved, service.log(members=30, requests=40))
 
 
+@cache
+def kept(windows: str) -> TrainingSet:
+    """Return one that tests share and do not change."""
+    return built(windows)
+
+
 def starts(data: TrainingSet, epoch: int) -> list[tuple[int, int]]:
     windows = data.windows_of(epoch)
     return sorted(zip(windows.member.tolist(), windows.start.tolist(), strict=True))
@@ -32,12 +39,12 @@ def read(data: TrainingSet, epoch: int) -> Counter:
 
 
 def test_sliding_windows_read_every_row_once_an_epoch() -> None:
-    data = built("sliding")
+    data = kept("sliding")
     assert read(data, 0) == read(data, 1) == Counter(range(len(data.rows)))
 
 
 def test_last_windows_read_the_newest_tokens_of_each_member() -> None:
-    data, whole = built("last"), built("sliding")
+    data, whole = kept("last"), kept("sliding")
     counts = np.bincount(whole.token_member)
     ends = np.cumsum(counts)
     assert len(data.windows) == len(np.unique(whole.windows.member))
@@ -51,7 +58,7 @@ def test_last_windows_read_the_newest_tokens_of_each_member() -> None:
 
 @pytest.mark.parametrize("share", [0.25, 0.6])
 def test_mixed_windows_read_the_last_ones_always_and_the_others_in_turn(share: float) -> None:
-    data, last, whole = built("mixed", earlier_share=share), built("last"), built("sliding")
+    data, last, whole = built("mixed", earlier_share=share), kept("last"), kept("sliding")
     earlier = set(starts(whole, 0)) - set(starts(last, 0))
     seen: Counter = Counter()
     for epoch in range(20):
