@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from playbill.training.run import TrainOutcome
     from playbill.versions.promotion import Promotion
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 __all__ = [
     "EvaluationReport",
