@@ -32,10 +32,10 @@ collect_ignore = ["stores"]  # run without Playbill, by integration/test_stores_
 # Two test processes with two torch threads each wait for one another on two cores: more than half of their time.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-# A change is judged by the same examples every time; whoever works on it looks for new ones.
+# A change is judged by the same hundred examples every time; whoever works on it looks for new ones, fewer at a time.
 settings.register_profile("ci", derandomize=True, deadline=None)
-if os.environ.get("CI"):
-    settings.load_profile("ci")
+settings.register_profile("quick", max_examples=40, deadline=None)
+settings.load_profile("ci" if os.environ.get("CI") else "quick")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
