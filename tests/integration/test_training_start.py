@@ -181,6 +181,14 @@ def test_a_parent_that_has_learnt_what_would_be_held_out_is_refused(foundation):
     refused(foundation, match, init_from="foundation:1", evaluate=evaluate)
 
 
+def test_left_to_the_log_a_model_is_held_out_as_the_version_that_it_starts_from(foundation):
+    by_time = foundation.json("train", "foundation", "--protocol", "global_time")
+    define(foundation, "follows", init_from=f"foundation:{by_time['version']}")
+    outcome = foundation.json("train", "follows")
+    assert outcome["protocol"] == "global_time"
+    assert outcome["protocol_reason"] == f"the model starts from foundation:{by_time['version']}, which is"
+
+
 def test_another_catalogue_is_refused_with_the_share_that_is_known(foundation, monkeypatch):
     log = Tables.interactions
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from playbill.cli.main import Selection
+from playbill.cli.protocols import protocol_list, protocol_option
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -31,11 +32,11 @@ def dataset() -> None:
     """
 
 
-@dataset.command("build")
+@dataset.command("build", epilog=protocol_list(auto=True))
 @click.argument("model")
 @click.option("--definition", type=click.IntRange(min=1), help="Version of the definition (default: the newest).")
 @click.option("--out", type=FOLDER, help="Folder to write (default: HOME/NAME/datasets/MODEL-HASH).")
-@click.option("--protocol", help="What is held out: leave_one_out or global_time (default: the definition's).")
+@protocol_option("the definition's, which may leave it to the log")
 @click.option("--until", metavar="MOMENT", help="Build as at this moment, ISO 8601 with a zone (default: now).")
 @click.option("--overwrite", is_flag=True, help="Replace a training set of other inputs.")
 @click.option("--log", "log_run", is_flag=True, help="Log it in MLflow, as the input of a run.")

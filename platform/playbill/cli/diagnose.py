@@ -9,13 +9,14 @@ from typing import Any
 import click
 
 from playbill.cli.main import Selection
+from playbill.cli.protocols import protocol_list, protocol_option
 
 
-@click.command()
+@click.command(epilog=protocol_list(auto=False))
 @click.argument("reference")
 @click.option("--by", default="country", show_default=True, help="country, tenure, language, device or canvas.")
 @click.option("--canvas", help="Canvas to ask (default: home, or the model's first one).")
-@click.option("--protocol", help="What is held out (default: what the version was trained under).")
+@protocol_option("the one it was trained under; all but replay")
 @click.option("--minimum-members", type=click.IntRange(1), help="Members a slice needs (default: the model's).")
 @click.option("--plot", type=click.Path(dir_okay=False, path_type=Path), help="File for a picture: .svg or .png.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object as the last line.")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from playbill.cli.main import Selection, earlier_option
+from playbill.cli.protocols import protocol_list, protocol_option
 
 if TYPE_CHECKING:
     from playbill.evaluation import ArmsReport, EvaluationReport
@@ -16,9 +17,9 @@ if TYPE_CHECKING:
     from playbill.project.evaluation import EvaluationResult, MeasuredVersion
 
 
-@click.command("evaluate")
+@click.command("evaluate", epilog=protocol_list(auto=False))
 @click.argument("references", nargs=-1, required=True, metavar="REFERENCE...")
-@click.option("--protocol", help="One of the protocols above (default: the one it was trained under).")
+@protocol_option("the one it was trained under")
 @click.option("--canvas", help="Canvas to ask (default: home, or the model's first one).")
 @click.option("--row", help="One row: everybody ranks its candidates. Such as top_picks or genre_rows:Drama.")
 @click.option("--label", help="What calls a play from the row a hit (default: the label of its blend's main head).")
@@ -49,8 +50,6 @@ def evaluate(
     REFERENCE is model@champion, model:3, or model for its newest version. The whole catalogue is ranked.
 
     \b
-    Protocols: leave_one_out, global_time, global_time_successive,
-               global_time_period, replay
     Baselines: popular, popular_7d, item_knn, ease, ials, sasrec (minutes)
     Slices:    country, tenure, title_age, popularity, device, language, canvas
 

@@ -144,6 +144,9 @@ def _show(report: IngestReport) -> None:
     console.print(f"Events from {report.first_event:%Y-%m-%d %H:%M} to {report.last_event:%Y-%m-%d %H:%M} UTC.")
     for note in report.notes:
         console.print(f"Note: {note}.", highlight=False, soft_wrap=True, markup=False)
+    if report.protocol:
+        line = f"Models are held out by {report.protocol}, since {report.protocol_reason}."
+        console.print(line, highlight=False, soft_wrap=True, markup=False)
     for aside in report.set_aside:
         _show_set_aside(console, aside, dry_run=report.dry_run)
     if report.dry_run:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from playbill.cli.main import Selection
+from playbill.cli.protocols import protocol_list
 from playbill.cli.train import end_as_interrupted, outcome_json, show_outcome, training_options
 from playbill.cli.vectors import described, member_count, show_report
 
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from playbill.foundation.pretrain import PretrainOutcome
 
 
-@click.command("pretrain")
+@click.command("pretrain", epilog=protocol_list(auto=True))
 @click.argument("model", default="foundation")
 @training_options
 @click.option("--members", default="all", metavar="all|N", show_default=True, help="Publish the N active last.")

@@ -79,6 +79,7 @@ def model_status(workspace: Workspace) -> list[dict[str, Any]]:
                     "aliases": list(version.aliases),
                     "approved": is_served,
                     "protocol": version.tags.get("playbill.protocol", ""),
+                    "protocol_reason": version.tags.get("playbill.protocol_reason", ""),
                     "decision": version.tags.get("playbill.promotion", ""),
                 }
             )

@@ -39,7 +39,7 @@ def quickstart(selection: Selection, as_json: bool) -> None:
     begun = time.perf_counter()
     workspace = selection.workspace
     with Stages() as stages:
-        _data(workspace, stages)
+        _data(selection, stages)
         _features(workspace, stages)
         outcome = _train(workspace, stages)
         champion = _promote(workspace, outcome, stages)
@@ -54,17 +54,14 @@ def quickstart(selection: Selection, as_json: bool) -> None:
         click.echo(json.dumps(summary(outcome, champion, time.perf_counter() - begun)))
 
 
-def _data(workspace: Workspace, stages: Stages) -> None:
-    from playbill.sources import ingest
+def _data(selection: Selection, stages: Stages) -> None:
     from playbill.tables import Tables
 
-    if Tables(workspace).exists():
-        stages.stage(f"keep the data of workspace {workspace.name}")
+    if Tables(selection.workspace).exists():
+        stages.stage(f"keep the data of workspace {selection.workspace.name}")
         return
     stages.stage("fetch MovieLens-100K")
-    report = ingest(
-        workspace, "movielens_100k", {}, progress=lambda _stage, done, total: stages.advance(done, total or 0)
-    )
+    report = selection.project.ingest("movielens_100k", progress=stages)
     for line in (report.route, report.terms, *report.notes):
         stages.console.print(line, style="dim", highlight=False, markup=False)
 
@@ -106,6 +103,10 @@ def _show_quality(outcome: TrainOutcome, served: ActiveModel) -> None:
     console = Console()
     if missing := _named(served.resolved.left_out):
         console.print(f"Left out, as this log cannot teach them: {missing}. `playbill labels show` says why.")
+    if outcome.protocol_reason:
+        console.print(
+            f"Held out by {outcome.protocol}, since {outcome.protocol_reason}.", highlight=False, markup=False
+        )
     home = next(report for report in each_note_once(outcome) if report.canvas == "home")
     for table in tables(home)[:2]:
         console.print(table)
@@ -159,6 +160,7 @@ def summary(outcome: TrainOutcome, champion: str, total_seconds: float) -> dict[
     return {
         "champion": champion,
         "protocol": outcome.protocol,
+        "protocol_reason": outcome.protocol_reason,
         "ndcg@10": report.result.metrics["ndcg@10"].value,
         "hr@10": report.result.metrics["hr@10"].value,
         "baselines": {

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from playbill.cli.main import Selection
+from playbill.cli.protocols import protocol_list, protocol_option
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
 _OPTIONS = (
     click.option("--definition", type=click.IntRange(min=1), help="Version of the definition (default: the newest)."),
-    click.option("--protocol", help="What is held out: leave_one_out or global_time (default: the definition's)."),
+    protocol_option("the definition's, which may leave it to the log"),
     click.option("--epochs", type=click.IntRange(min=1), help="Passes over the data (default: the definition's)."),
     click.option(
         "--seed", type=click.IntRange(min=0), help="Of weights, order and dropout (default: the definition's)."
@@ -54,7 +55,7 @@ def _with(command: Callable[..., Any], options: Sequence[Callable[..., Any]]) ->
     return command
 
 
-@click.command("train")
+@click.command("train", epilog=protocol_list(auto=True))
 @click.argument("model")
 @training_options
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object as the last line.")
@@ -147,6 +148,7 @@ def outcome_json(outcome: TrainOutcome) -> dict[str, Any]:
         "run_id": outcome.run_id,
         "digest": outcome.digest,
         "protocol": outcome.protocol,
+        "protocol_reason": outcome.protocol_reason,
         "notes": list(outcome.notes),
         "strata": [asdict(stratum) for stratum in outcome.strata],
         "epochs": outcome.epochs,

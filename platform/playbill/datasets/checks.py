@@ -172,7 +172,9 @@ def _reaching(label: LabelSpec, members: Iterable[tuple[int, str]]) -> Problem:
     what = f"its window {format_duration(window)} reaches past the held-out events of "
     what += f"{sum(counts):,} members, first of '{min(firsts)}': an outcome that "
     what += "leave_one_out holds out would be learnt as absent."
-    return Problem(f"label {label.name}", what, "Train with protocol global_time, or give the label a shorter window.")
+    return Problem(
+        f"label {label.name}", what, "Train with --protocol global_time_period, or give the label a shorter window."
+    )
 
 
 _COLUMNS = {"query": "query", "source_title": "source_title_id", "row": "row"}

@@ -15,16 +15,16 @@ import json
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
-from typing import Literal, cast, get_args
+from typing import Literal, get_args
 
 import polars as pl
 
+from playbill.definitions.specs import measures
 from playbill.errors import DataError, IntegrityError, Problem, StateError, UnknownNameError
 from playbill.files import replaced_file
 
-Protocol = Literal["leave_one_out", "global_time", "global_time_successive", "global_time_period", "replay"]
 Fold = Literal["train", "validation", "test"]
-PROTOCOLS: tuple[str, ...] = get_args(Protocol)
+PROTOCOLS: tuple[str, ...] = tuple(measures.PROTOCOLS)
 TIME_PROTOCOLS: tuple[str, ...] = PROTOCOLS[1:]  # protocols that hold out everything from one moment on
 FOLDS: tuple[str, ...] = get_args(Fold)
 REQUESTS = "2"
@@ -42,10 +42,16 @@ class Split:
     """Which events are for what."""
 
     frame: pl.DataFrame  # event_id and fold, in the order of the interactions it was made from
-    protocol: Protocol
+    protocol: str
     cutoff: datetime | None  # first moment of the test fold; None for `leave_one_out`
     validation_cutoff: datetime | None  # first moment of the validation fold; None for `leave_one_out`
     digest: str  # hash of the protocol and of every held-out event id
+    reason: str = ""  # why this protocol, where the log has chosen it
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """One sentence on the protocol, where the log has chosen it."""
+        return (f"held out by {self.protocol}, since {self.reason}",) if self.reason else ()
 
     def events(self, interactions: pl.DataFrame, *folds: Fold) -> pl.DataFrame:
         """Return the events in these folds, in their order. An event the split never saw is in none."""
@@ -87,7 +93,7 @@ class Split:
         if (name in TIME_PROTOCOLS) != (self.protocol in TIME_PROTOCOLS):
             what = f"it holds out other rows than '{self.protocol}'; make a split of its own"
             raise DataError(f"protocol {name}", [Problem("split", what)])
-        return replace(self, protocol=name, digest=_digest(self.frame, name))
+        return replace(self, protocol=name, digest=_digest(self.frame, name), reason="")
 
     def save(self, path: Path) -> None:
         """Write one parquet file of row ids. It appears whole or not at all."""
@@ -96,6 +102,7 @@ class Split:
             "cutoff": _text(self.cutoff),
             "validation_cutoff": _text(self.validation_cutoff),
             "digest": self.digest,
+            "reason": self.reason,
         }
         with replaced_file(path, "the split") as beside:
             self.frame.write_parquet(beside, metadata={_METADATA: json.dumps(about)})
@@ -126,7 +133,8 @@ class Split:
             raise IntegrityError(f"{path} is no split: {error}") from None
         if found != about["digest"]:
             raise IntegrityError(f"{path}: its rows have digest {found}, its record says {about['digest']}")
-        return cls(frame, about["protocol"], _moment(about["cutoff"]), _moment(about["validation_cutoff"]), found)
+        moments = (_moment(about["cutoff"]), _moment(about["validation_cutoff"]))
+        return cls(frame, about["protocol"], *moments, found, about.get("reason", ""))
 
 
 def make_split(protocol: str, interactions: pl.DataFrame, *, quantile: float = QUANTILE) -> Split:
@@ -149,10 +157,10 @@ def make_split(protocol: str, interactions: pl.DataFrame, *, quantile: float = Q
     return Split(frame, name, cutoffs[1], cutoffs[0], _digest(frame, name))
 
 
-def _protocol(name: str) -> Protocol:
+def _protocol(name: str) -> str:
     if name not in PROTOCOLS:
         raise UnknownNameError("protocol", name, PROTOCOLS)
-    return cast(Protocol, name)
+    return name
 
 
 def _leave_one_out(events: pl.DataFrame) -> pl.DataFrame:
@@ -165,20 +173,24 @@ def _leave_one_out(events: pl.DataFrame) -> pl.DataFrame:
     return joined.select("event_id", _fold(pl.col("seq"), pl.col("validation"), pl.col("test")))
 
 
+def time_cutoffs(moments: pl.Series, quantile: float = QUANTILE) -> tuple[datetime, datetime] | None:
+    """Return when the validation and the test fold begin, given the moments of all plays.
+
+    None where no play is before both.
+    """
+    test = _quantile(moments, quantile)
+    validation = None if test is None else _quantile(moments.filter(moments < test), quantile)
+    if test is None or validation is None or not (moments < validation).any():
+        return None
+    return validation, test
+
+
 def _by_time(events: pl.DataFrame, quantile: float, protocol: str) -> tuple[pl.DataFrame, tuple[datetime, datetime]]:
-    plays = events.filter(pl.col("action") == "play")["event_at"]
-    test = _quantile(plays, quantile)
-    validation = _quantile(plays.filter(plays < test), quantile) if test is not None else None
-    if test is None or validation is None:
-        what = "all plays share one moment, so there is no time to cut at"
+    cutoffs = time_cutoffs(events.filter(pl.col("action") == "play")["event_at"], quantile)
+    if cutoffs is None:
+        what = "no play is before two cutoffs: all share one moment, or nearly all, so there is no time to cut at"
         raise DataError(f"protocol {protocol}", [Problem("interactions", what)])
-    at = pl.col("event_at")
-    frame = events.select("event_id", "event_at", _fold(at, pl.lit(validation), pl.lit(test)))
-    last = frame.filter(pl.col("fold") == "train")["event_at"].max()
-    if not isinstance(last, datetime) or last >= validation:
-        what = f"no play is strictly before the validation cutoff {validation.isoformat()}"
-        raise DataError(f"protocol {protocol}", [Problem("interactions", what)])
-    return frame.select("event_id", "fold"), (validation, test)
+    return events.select("event_id", _fold(pl.col("event_at"), *map(pl.lit, cutoffs))), cutoffs
 
 
 def _quantile(moments: pl.Series, quantile: float) -> datetime | None:

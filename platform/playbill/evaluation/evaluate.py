@@ -19,6 +19,7 @@ import polars as pl
 
 from playbill.arrays import Floats64
 from playbill.datasets import Split
+from playbill.datasets.protocol_choice import TIES_MATTER
 from playbill.definitions.specs import ResolvedModel, reward_version
 from playbill.definitions.specs.base import format_duration
 from playbill.errors import ConfigError, StateError
@@ -36,8 +37,6 @@ from playbill.metrics import MemberBootstrap
 from playbill.tables import Tables
 
 __all__ = ["MINIMUM_MEMBERS", "Judging", "evaluate", "evaluate_case", "tied"]
-
-TIES_MATTER = 0.1  # share of the held-out plays in a tie from which on a report warns
 
 
 def evaluate(

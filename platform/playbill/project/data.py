@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
@@ -39,7 +40,8 @@ class DataMethods:
             options: What else the source takes, such as `mapping` (a YAML file) or `url` (of a database).
 
         Returns:
-            Rows by table, first and last event, and notes; `samples` are frames.
+            Rows by table, first and last event, notes, and the protocol that models are held out by unless their
+            definition names one; `samples` are frames.
 
         Raises:
             UnknownNameError: There is no such source.
@@ -51,12 +53,19 @@ class DataMethods:
         Example:
             >>> project.ingest("parquet", "export", mapping="shop.yaml", dry_run=True).rows
         """
+        from playbill.datasets.protocol_choice import choose_protocol
+        from playbill.datasets.splits import SPLIT_COLUMNS
         from playbill.sources import ingest
+        from playbill.tables import Tables
 
         given = {"path": path, **options}
         chosen = {name: value for name, value in given.items() if value is not None}
         heard = None if progress is None else by_stage(progress)
-        return ingest(self.workspace, source, chosen, dry_run=dry_run, progress=heard)
+        report = ingest(self.workspace, source, chosen, dry_run=dry_run, progress=heard)
+        if dry_run:
+            return report
+        choice = choose_protocol(Tables(self.workspace).interactions(columns=SPLIT_COLUMNS))
+        return replace(report, protocol=choice.protocol, protocol_reason=choice.reason)
 
     def push(
         self,

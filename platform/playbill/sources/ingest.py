@@ -64,6 +64,10 @@ class IngestReport:
     """Plays that share their moment with another play of the same member."""
     set_aside: tuple[RowsSetAside, ...] = ()
     """Canonical table -> what was left out, by reason."""
+    protocol: str = ""
+    """How models are held out of this log unless something names another protocol; empty for a dry run."""
+    protocol_reason: str = ""
+    """What of the log speaks for it."""
 
     def to_dict(self) -> dict[str, Any]:
         """Return everything but the samples, ready for JSON."""
@@ -81,6 +85,8 @@ class IngestReport:
             "seconds": round(self.seconds, 3),
             "notes": list(self.notes),
             "ties": asdict(self.ties),
+            "protocol": self.protocol,
+            "protocol_reason": self.protocol_reason,
             "set_aside": {
                 one.table: {
                     "rows": one.rows,

@@ -11,9 +11,6 @@ from datetime import date, timedelta
 
 import polars as pl
 
-TIES_MATTER = 0.1
-"""Share of members whose last play shares its moment, from which on protocols that hold it out are advised against."""
-
 OUTLYING_SHARE = 0.001
 """Outlying days hold at most this share of the moments, or a single one."""
 
@@ -46,11 +43,6 @@ class Ties:
         self.last_tied += last.filter(pl.col("len") > 1).height
         self.whole_days &= bool(plays.select((pl.col("event_at").dt.time() == pl.time(0, 0)).all()).item())
 
-    @property
-    def matter(self) -> bool:
-        """Whether a last play is arbitrary too often to be held out."""
-        return self.last_tied > TIES_MATTER * self.members
-
     def note(self, *, ordered: bool) -> str:
         """Say what was counted, and what it means; `ordered` when the source gives the order within a moment."""
         share, last = self.tied / max(self.plays, 1), self.last_tied / max(self.members, 1)
@@ -61,8 +53,7 @@ class Ties:
         if ordered:
             return f"{counted}; their order is the source's own"
         days = "; moments are whole days" if self.whole_days else ""
-        advice = ": evaluate with the protocol global_time_period, since those that hold out a last play would take any"
-        return f"{counted}{days}; their order within a moment is arbitrary{advice if self.matter else ''}"
+        return f"{counted}{days}; their order within a moment is arbitrary"
 
 
 @dataclass

@@ -8,8 +8,9 @@ from typing import Any, TypeVar
 from pydantic import BaseModel
 
 from playbill.config import TrainingSettings, Workspace
-from playbill.datasets.splits import PROTOCOLS, Split
+from playbill.datasets.splits import Split
 from playbill.definitions.specs import ResolvedModel
+from playbill.definitions.specs.measures import AUTO, PROTOCOLS
 from playbill.errors import ConfigError, UnknownNameError
 from playbill.ray_cluster import cluster_address
 
@@ -45,8 +46,8 @@ class TrainOptions:
         Raises:
             UnknownNameError: No such protocol.
         """
-        if self.protocol is not None and self.protocol not in PROTOCOLS:
-            raise UnknownNameError("protocol", self.protocol, PROTOCOLS)
+        if self.protocol is not None and self.protocol not in (AUTO, *PROTOCOLS):
+            raise UnknownNameError("protocol", self.protocol, (AUTO, *PROTOCOLS))
         model = resolved.model
         min_steps = None if self.epochs is None else 0
         training = _updated(model.training, epochs=self.epochs, min_steps=min_steps, seed=self.seed)

@@ -7,7 +7,7 @@ import json
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
@@ -15,10 +15,13 @@ from playbill import __version__
 from playbill.clock import Clock
 from playbill.config import Workspace
 from playbill.datasets import Split, TrainingSet, make_split
+from playbill.datasets.protocol_choice import model_split
 from playbill.datasets.splits import SPLIT_COLUMNS
 from playbill.definitions.specs import ResolvedModel, reward_versions
+from playbill.definitions.specs.measures import AUTO
 from playbill.definitions.zoo import open_zoo
 from playbill.definitions.zoo.feature_definitions import read_feature_repo
+from playbill.evaluation.canvases.loaded_version import frozen_split
 from playbill.evaluation.canvases.model import ModelEvaluation
 from playbill.evaluation.ceiling import KnownTruth, truth_of
 from playbill.evaluation.compare import assert_vectors_not_trained_on
@@ -94,13 +97,13 @@ class RunPlan:
 
         def check() -> tuple[Split, tuple[str, ...]]:
             notes = features.require_no_leaks(service)
-            protocol = resolved.model.evaluate.protocol
-            split = options.split or make_split(protocol, tables.interactions(columns=SPLIT_COLUMNS))
+            split = options.split or _split(resolved, tables, parent)
             assert_vectors_not_trained_on(split, workspace.features, vectors)
             return split, notes
 
         files = json.dumps(features.file_digests(service))
-        given = () if options.split is None else (options.split.digest,)
+        given: tuple[str, ...] = () if options.split is None else (options.split.digest,)
+        given += () if parent is None else (parent.digest,)
         key = _content_hash(*depends_on, *given, files, sources_digest(workspace.project.feature_repo), __version__)
         checks = Checks.of(workspace.runs, resolved.model.name, key, check)
         lineage: tuple[str, ...] = ()
@@ -110,7 +113,7 @@ class RunPlan:
         name = _content_hash(*depends_on, checks.split.digest, *lineage)
         return cls(
             workspace=workspace,
-            resolved=resolved.model_copy(update={"notes": (*resolved.notes, *checks.notes)}),
+            resolved=resolved.model_copy(update={"notes": (*checks.split.notes, *resolved.notes, *checks.notes)}),
             options=options,
             tables=tables,
             clock=workspace_clock(workspace),
@@ -149,6 +152,7 @@ class RunPlan:
             feature_service=self.schema.service,
             feature_service_version=self.schema.version,
             protocol=self.split.protocol,
+            protocol_reason=self.split.reason,
             split_digest=self.split.digest,
             watermark=watermark,
             labels=learnt_labels(resolved),
@@ -213,6 +217,19 @@ class RunPlan:
             **({VECTORS: self.vectors} if self.vectors else {}),
             **({} if self.parent is None else parent_record(self.parent)),
         }
+
+
+def _split(resolved: ResolvedModel, tables: Tables, parent: Parent | None) -> Split:
+    """Split as the definition says; left to the log, a model that starts from a version is held out as that was.
+
+    By another protocol its parent would have learnt from what is held out.
+    """
+    interactions = tables.interactions(columns=SPLIT_COLUMNS)
+    if parent is None or resolved.model.evaluate.protocol != AUTO:
+        return model_split(resolved, interactions)
+    protocol = frozen_split(parent.bundle.folder).protocol
+    reason = f"the model starts from {parent.reference}, which is"
+    return replace(make_split(protocol, interactions), reason=reason)
 
 
 def _content_hash(*parts: str) -> str:

@@ -62,7 +62,8 @@ def about_version(resolved: ResolvedModel, lineage: Lineage, workspace: str, run
     here = f"#/experiments/{run.experiment_id}/runs/{run.run_id}"
     until = f"{lineage.watermark:%Y-%m-%d %H:%M} UTC"
     data = f"Data: workspace {workspace}, snapshot {lineage.data_snapshot}, learnt until {until}"
-    paragraphs = [f"{data}; held out by {lineage.protocol}."]
+    chosen = f", since {lineage.protocol_reason}" if lineage.protocol_reason else ""
+    paragraphs = [f"{data}; held out by {lineage.protocol}{chosen}."]
     if lineage.parent_version:
         start = resolved.model.init_from
         frozen = start is not None and start.trunk == "frozen"

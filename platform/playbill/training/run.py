@@ -46,6 +46,7 @@ class TrainOutcome:
     run_id: str
     digest: str
     protocol: str
+    protocol_reason: str  # why, where the log has chosen it
     evaluation: ModelEvaluation
     features: FeatureReport
     notes: tuple[str, ...]
@@ -146,6 +147,7 @@ class _TrainingRun:
             run_id=run.run_id,
             digest=digest,
             protocol=plan.split.protocol,
+            protocol_reason=plan.split.reason,
             evaluation=evaluation,
             features=features,
             notes=self.resolved.notes,

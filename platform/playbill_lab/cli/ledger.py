@@ -9,19 +9,20 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from playbill.cli.main import Selection
+from playbill.cli.protocols import protocol_list, protocol_option
 from playbill_lab.cli.experiment import FILE, FOLDER, names, publish, seed_numbers
 
 if TYPE_CHECKING:
     from playbill_lab.studies.ledger.data import LedgerOptions
 
 
-@click.command("ledger")
+@click.command("ledger", epilog=protocol_list(auto=True))
 @click.argument("model")
 @click.option("--definition", type=click.IntRange(min=1), help="Version of the definition (default: the newest).")
 @click.option("--parts", default="canvases", show_default=True, help="Comma-separated parts, or all.")
 @click.option("--canvases", default="", help="Comma-separated canvases (default: all).")
 @click.option("--seeds", default="17,18,19", show_default=True, help="Comma-separated; each trains every model.")
-@click.option("--protocol", default="global_time", show_default=True, help="What is held out.")
+@protocol_option("global_time", default="global_time")
 @click.option("--members", type=click.IntRange(1), help="Learn from so many, drawn at random (default: all).")
 @click.option("--requests", type=click.IntRange(1), default=6000, show_default=True, help="Of a canvas at most.")
 @click.option("--dim", type=click.IntRange(1), help="Width of every network (default: the definition's).")

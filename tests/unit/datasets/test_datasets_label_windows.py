@@ -38,7 +38,7 @@ def test_a_window_that_reaches_past_held_out_events_is_refused(
         assert_heads_fit(resolved, [(interactions, split)])
     assert [problem.where for problem in caught.value.problems] == ["label finished", "label later"]
     assert "its window 7d reaches past the held-out events of 30 members, first of 'm00'" in str(caught.value)
-    assert "Train with protocol global_time, or give the label a shorter window." in str(caught.value)
+    assert "Train with --protocol global_time_period, or give the label a shorter window." in str(caught.value)
 
 
 def test_labels_without_windows_and_splits_by_time_always_fit(

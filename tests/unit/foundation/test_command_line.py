@@ -11,6 +11,7 @@ from click.testing import CliRunner
 import playbill.registry
 from playbill.cli.commands import COMMANDS, Command, names
 from playbill.cli.main import earlier_option, main
+from playbill.definitions.specs.measures import PROTOCOLS
 
 
 def test_help_lists_every_command():
@@ -45,6 +46,16 @@ def test_the_workspace_and_the_project_may_be_named_behind_every_command():
         options = [option for parameter in command.params for option in parameter.opts]
         assert {"-w", "--workspace", "--project"} <= set(options), path
         assert len(options) == len(set(options)), path
+
+
+def test_every_command_with_a_protocol_lists_all_of_them_with_a_line_each():
+    having = {path for path, command in leaves(main) if any(one.name == "protocol" for one in command.params)}
+    assert having >= {("train",), ("pretrain",), ("evaluate",), ("diagnose",), ("dataset", "build"), ("ledger",)}
+    for path in having:
+        shown = CliRunner().invoke(main, [*path, "--help"]).output.splitlines()
+        for name, line in PROTOCOLS.items():
+            assert any(re.fullmatch(rf"\s+{name}\s+{re.escape(line)}", one) for one in shown), (path, name)
+        assert any(re.match(r"\s+auto\s", one) for one in shown) == (path not in {("evaluate",), ("diagnose",)}), path
 
 
 def test_what_is_named_behind_a_command_is_what_it_works_in(tmp_path):

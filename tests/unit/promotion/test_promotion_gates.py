@@ -80,6 +80,18 @@ def test_what_is_not_comparable_fails(candidate: list[Evaluation]) -> None:
     assert "not comparable" in result.reason
 
 
+def test_a_protocol_that_the_log_has_changed_is_named_with_the_command_that_compares() -> None:
+    ours, champion = measured({HOME: 0.9}, "t", "global_time_period"), measured({HOME: 0.1}, "s")
+    off_policy = measured({"home/slate_snips/reward=played": 1.0}, "log", "off_policy")
+    (result,) = judge([gate()], [ours], [off_policy, champion])
+    assert not result.passed
+    assert "measured under global_time_period on split t" in result.reason
+    assert "train it with --protocol leave_one_out to compare them" in result.reason
+    (result,) = judge([gate()], [ours], [measured({HOME: 0.1}, "s", "global_time")])
+    assert "not comparable" in result.reason
+    assert "--protocol" not in result.reason  # the same rows, asked otherwise: nothing has to be trained
+
+
 def test_runs_without_any_protocol_are_not_comparable() -> None:
     unknown = Evaluation("", "", {HOME: 0.9}, "run")
     (result,) = judge([gate()], [unknown], [unknown])

@@ -12,6 +12,7 @@ import pytest
 from click.testing import CliRunner
 
 from playbill.cli.main import main
+from playbill.datasets.protocol_choice import choose_protocol
 from playbill.errors import ConfigError, DataError, DefinitionError
 from playbill.sources import ingest
 from playbill.tables import Tables
@@ -111,13 +112,18 @@ def test_an_export_from_dry_run_to_tables(workspace, export):
         "1 moment at least 53.0 years before all others, such as on 1970-01-01; a moment of 0",
         "6 of 8 plays (75.0%) share their moment",
         "moments are whole days",
-        "evaluate with the protocol global_time_period",
+        "their order within a moment is arbitrary",
         "Dry run: nothing was written",
     ):
         assert expected in rehearsal
     assert not workspace.folder.exists()
 
-    report = json.loads(command(workspace, export, "--json").strip().splitlines()[-1])
+    printed = command(workspace, export, "--json")
+    report = json.loads(printed.strip().splitlines()[-1])
+    choice = choose_protocol(Tables(workspace).interactions())
+    assert (report["protocol"], report["protocol_reason"]) == (choice.protocol, choice.reason)
+    assert f"Models are held out by {choice.protocol}, since {choice.reason}." in printed
+    assert "Models are held out" not in rehearsal
     tables = Tables(workspace)
     assert tables.titles().select("title_id", "name", "kind").rows() == [
         ("1", "Film; The (1999)", "film"),

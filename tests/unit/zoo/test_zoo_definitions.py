@@ -162,6 +162,22 @@ def test_a_published_version_may_not_change(zoo_folder: Path, edit: Edit, mistak
     assert "is published" in mistakes()[0]
 
 
+PUBLISHED_BEFORE = "d17c7acbcc67ce1696b44381d7809b20c762870ef3aedbb818675f34fbfdaf51"
+
+
+def test_a_protocol_that_was_published_stands_and_another_one_is_noticed(
+    zoo_folder: Path, edit: Edit, mistakes: Mistakes
+) -> None:
+    edit("models/every.yaml", "gates:", "evaluate: {protocol: leave_one_out}\ngates:")
+    load_zoo(zoo_folder).publish()
+    # Hash of the same content when leave_one_out was the default, and locks left it out.
+    assert f"Model every:1 sha256:{PUBLISHED_BEFORE}" in (zoo_folder / "zoo.lock").read_text()
+    edit("models/every.yaml", "protocol: leave_one_out", "slices: [country, tenure, title_age]")
+    assert "Model every:1 is published and its content has changed" in mistakes()[0]
+    edit("models/every.yaml", "evaluate: {slices: [country, tenure, title_age]}\n", "")
+    assert "Model every:1 is published and its content has changed" in mistakes()[0]
+
+
 def test_what_is_extended_counts_as_content(zoo_folder: Path, write: Write, edit: Edit, mistakes: Mistakes) -> None:
     write("models/tuned.yaml", TUNED)
     load_zoo(zoo_folder).publish()

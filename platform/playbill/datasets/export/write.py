@@ -50,7 +50,8 @@ from playbill.datasets.export.rows import (
     with_features,
 )
 from playbill.datasets.export.stored import StoredDataset, differences
-from playbill.datasets.splits import Split, make_split
+from playbill.datasets.protocol_choice import model_split
+from playbill.datasets.splits import Split
 from playbill.definitions.specs import ResolvedModel, prune_heads
 from playbill.definitions.specs.resolved import content_hash
 from playbill.errors import ConfigError, IntegrityError, StateError
@@ -122,10 +123,11 @@ class Export:
         moment = _moment(until, clock, tables.data_end())
         schema: ServiceSchema = features.schema(resolved.model.features)
         log = known_at(tables, moment)
-        split = make_split(protocol or resolved.model.evaluate.protocol, log.interactions)
+        split = model_split(resolved, log.interactions, protocol)
         resolved = prune_heads(resolved, untaught_heads(tables, resolved, log, split, moment))
         inputs, registry = _inputs(tables, resolved, features, split, moment)
         _require_built(inputs, log, workspace)
+        resolved = resolved.model_copy(update={"notes": (*split.notes, *resolved.notes)})
         return cls(workspace, tables, features, resolved, schema, log, split, inputs, registry, weights)
 
     @property

@@ -89,7 +89,17 @@ LOWER_IS_BETTER = ("calibration", "ece")
 """Metrics that measure a distance: a version that lowers them is better."""
 
 SliceName = Literal["canvas", "country", "device", "language", "popularity", "tenure", "title_age"]
-ProtocolName = Literal["leave_one_out", "global_time", "global_time_successive", "global_time_period", "replay"]
+AUTO = "auto"
+ProtocolName = Literal["auto", "leave_one_out", "global_time", "global_time_successive", "global_time_period", "replay"]
+PROTOCOLS = {
+    "leave_one_out": "each member's last play is held out",
+    "global_time": "everything after one moment is held out; asked at each member's last play",
+    "global_time_successive": "the same events; asked at every play in turn",
+    "global_time_period": "the same events; asked once per member, for all of its plays",
+    "replay": "the same events; asked at every play, and what happened is learnt window by window",
+}
+"""Every protocol with what it holds out and asks: `--help` and the key reference read it here."""
+CHOSEN_BY_THE_LOG = "global_time_period where enough members play on both sides of a cut by time, else leave_one_out"
 
 
 def lower_is_better(metric: str) -> bool:
@@ -125,14 +135,15 @@ BESIDE: tuple[str, ...] = ("popular", "popular_7d", "item_knn", "ease")
 """Baselines that stand beside every model, on every canvas of titles."""
 
 
+def _protocols_described() -> str:
+    named = {AUTO: CHOSEN_BY_THE_LOG, **PROTOCOLS}
+    return " ".join(f"`{name}`: {line}." for name, line in named.items())
+
+
 class EvaluateSpec(Spec):
     """How a version is measured after training."""
 
-    protocol: ProtocolName = "leave_one_out"
-    """`leave_one_out`: each member's last play. The others hold out everything after one moment. `global_time`: each
-    member's last held-out play. `global_time_successive`: every held-out play in turn, nothing learnt in between.
-    `global_time_period`: all of a member's held-out plays at once. `replay`: every held-out play, and after each
-    window what happened in it is learnt."""
+    protocol: ProtocolName = Field(default="auto", description=_protocols_described())
     baselines: tuple[BaselineName, ...] = BESIDE
     """What it is compared with; popular, popular_7d, item_knn and ease always are."""
     slices: tuple[SliceName, ...] = ("country", "tenure", "title_age")

@@ -300,8 +300,14 @@ _LINE = re.compile(r"([A-Z][a-z]+ [a-z][a-z0-9_]*(?:\.[a-z][a-z0-9_]*)?:[1-9][0-
 
 
 def definition_hash(checked: Checked) -> str:
-    """Return the hash of what a definition says beyond the defaults."""
-    return content_hash(checked.spec.model_dump(mode="json", by_alias=True, exclude_defaults=True))
+    """Return the hash of what a definition says beyond the defaults that the first locks were written with."""
+    content = checked.spec.model_dump(mode="json", by_alias=True, exclude_defaults=True)
+    if isinstance(checked.spec, ModelSpec):
+        # Protocol was leave_one_out where none was written: who had written it has changed nothing, who had not has.
+        evaluate = content.pop("evaluate", {}) | {"protocol": checked.spec.evaluate.protocol}
+        written = {key: value for key, value in evaluate.items() if (key, value) != ("protocol", "leave_one_out")}
+        content |= {"evaluate": written} if written else {}
+    return content_hash(content)
 
 
 def lock_key(checked: Checked) -> str:

@@ -228,7 +228,9 @@ def _check_windows(index: DefinitionIndex, checked: Checked, model: ModelSpec) -
                 f"label '{label.name}' waits {format_duration(label.attribution_window)} for an outcome, and protocol "
             )
             what += "leave_one_out holds outcomes out without a gap in time"
-            hint = "Evaluate by global_time, or say 'optional: true' to leave the head out where it does not fit."
+            hint = (
+                "Evaluate by auto or global_time, or say 'optional: true' to leave the head out where it does not fit."
+            )
             yield problem(place_of(checked, path), path, what, hint)
 
 

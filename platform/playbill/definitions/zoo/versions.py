@@ -141,9 +141,8 @@ def _current(record: VersionRecord, zoo: Zoo) -> dict[tuple[str, str], Definitio
         return {}
     own = record.resolved.model.reference
     resolved = zoo.model(own if zoo.index.find("Model", own) else name)
-    missing = set(resolved.model.heads) - set(record.resolved.model.heads)
-    left_out = {head: "" for head in missing if resolved.model.heads[head].optional}
-    if left_out and record.resolved.notes:
+    left_out = {head: why for head, why in record.resolved.left_out.heads.items() if head in resolved.model.heads}
+    if left_out:
         resolved = prune_heads(resolved, left_out)
     return {(kind, spec.name): spec for kind, spec in _definitions(resolved)}
 

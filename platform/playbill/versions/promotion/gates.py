@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
-from playbill.datasets.splits import REQUESTS
+from playbill.datasets.splits import PROTOCOLS, REQUESTS, TIME_PROTOCOLS
 from playbill.definitions.specs import GateSpec
 from playbill.definitions.specs.measures import ESTIMATORS, HEAD_METRICS, PLAYED, lower_is_better
 from playbill.versions.promotion.pairing import PairedChange, paired_change, spelled_change
@@ -97,6 +97,8 @@ def _judge_one(
         key = _comparable(gate, ours, theirs)
         if key is None:
             reason = f"not comparable: measured under {_spell(ours)}, the champion under {_spell(theirs)}"
+            if other := _other_protocol(ours, theirs):
+                reason += f"; held out otherwise than the champion: train it with --protocol {other} to compare them"
             if any(requests != REQUESTS for _, _, requests in theirs):
                 reason += "; measure the champion again with `playbill evaluate MODEL@champion`"
             yield _unmeasured(gate, False, reason)
@@ -267,6 +269,13 @@ def _by_key(evaluations: Sequence[Evaluation]) -> dict[Key, _Merged]:
             own.metrics.setdefault(name, value)
             own.origins.setdefault(name, evaluation)
     return merged
+
+
+def _other_protocol(ours: Iterable[Key], theirs: Iterable[Key]) -> str | None:
+    """Return the champion's newest protocol where the candidate is held out in the other way, by time or by member."""
+    named = [protocol for protocol, _, _ in theirs if protocol in PROTOCOLS]
+    ways = {protocol in TIME_PROTOCOLS for protocol, _, _ in ours if protocol in PROTOCOLS}
+    return named[0] if named and ways and (named[0] in TIME_PROTOCOLS) not in ways else None
 
 
 def _spell(evaluations: Iterable[Key]) -> str:

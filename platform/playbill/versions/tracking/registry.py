@@ -235,6 +235,7 @@ class Lineage:
 
     `labels` maps names to versions, `rewards` names to version ids (`specs.reward_version`), which evaluations,
     off-policy estimates and gates carry too. `watermark` is the last moment of data the version has seen.
+    `protocol_reason` says why the log chose the protocol; empty where the definition or the command named it.
     `parent_version` (`model:3`) is the version whose weights it started from, with the digest of its bundle.
     `feature_views` maps each view behind the feature service to the hash of what feature_repo said of it, `vectors`
     each view of published vectors to their version and digest, `members` each role of an ensemble likewise.
@@ -251,6 +252,7 @@ class Lineage:
     rewards: Mapping[str, str] = field(default_factory=dict)
     parent_version: str | None = None
     parent_digest: str | None = None
+    protocol_reason: str = ""
     git_revision: str | None = None
     feature_views: Mapping[str, str] = field(default_factory=dict)
     vectors: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
@@ -267,6 +269,7 @@ class Lineage:
             "feature_service": self.feature_service,
             "feature_service_version": self.feature_service_version,
             "protocol": self.protocol,
+            "protocol_reason": self.protocol_reason,
             "split_digest": self.split_digest,
             "requests": REQUESTS,
             "watermark": self.watermark.isoformat(),

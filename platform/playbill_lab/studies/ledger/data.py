@@ -15,7 +15,8 @@ import polars as pl
 
 from playbill.clock import Clock
 from playbill.config import Workspace
-from playbill.datasets import Request, Split, TrainingSet, build_training_set, make_split
+from playbill.datasets import Request, Split, TrainingSet, build_training_set
+from playbill.datasets.protocol_choice import model_split
 from playbill.datasets.splits import TIME_PROTOCOLS
 from playbill.definitions.specs import ResolvedModel
 from playbill.errors import Problem, ProblemsError, StateError, nearest
@@ -92,7 +93,7 @@ class LedgerService:
         features = FeatureDoor(workspace)
         features.schema(resolved.model.features)
         interactions = tables.interactions()
-        split = make_split(options.protocol or resolved.model.evaluate.protocol, interactions)
+        split = model_split(resolved, interactions, options.protocol)
         clock = workspace_clock(workspace)
         frames = EvaluationTables.read(tables)
         return cls(tables, frames, resolved, split, features, clock, options, tables.snapshot_id())
