@@ -44,7 +44,7 @@ def tree(folder):
 def test_rows_lie_in_the_workspace_under_the_name_of_their_inputs(shell, built):
     stored = StoredDataset.open(built["folder"])
     assert stored.folder == shell.home / "datasets" / f"everycanvas-{built['inputs_digest'][:12]}"
-    assert (built["written"], built["model"], built["protocol"]) == (True, "everycanvas:4", "leave_one_out")
+    assert (built["written"], built["model"], built["protocol"]) == (True, "everycanvas:5", "leave_one_out")
     assert built["rows"] == stored.scan().collect().height > 3_000
     assert built["folds"]["test"]["members"] == 160
     inputs = stored.manifest.inputs

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import time
-from dataclasses import replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,35 +17,67 @@ from playbill.cli.main import Selection
 from playbill.config import TEMPLATES
 from playbill.errors import ConfigError, DefinitionError, PlaybillError, Problem
 from playbill.files import write_text
+from playbill.schema import INTERACTIONS
 
 if TYPE_CHECKING:
     import polars as pl
 
     from playbill.definitions.zoo import Zoo
+    from playbill.definitions.zoo.value_checks import CanvasData
+
+INCOMPLETE = 3
+"""Exit status of `--strict` for a sound zoo some of whose labels the data has no events of; click's own is 2."""
+
+
+@dataclass(frozen=True, slots=True)
+class DataReport:
+    """What a sound zoo names that a workspace's data does not have."""
+
+    canvases: list[CanvasData]
+    notes: list[Problem]
+    of_labels: list[Problem]
+
+    @property
+    def complete(self) -> bool:
+        """Whether every label of every canvas has events."""
+        return not any(one.without_events for one in self.canvases)
 
 
 @click.command()
 @click.option("--deep", is_flag=True, help="Also ask Feast itself for every feature service (some seconds).")
 @click.option("--data", "with_data", is_flag=True, help="Also look genres, canvases and the like up in the data.")
+@click.option("--strict", is_flag=True, help="With --data: exit status 3 where a label of a canvas has no events.")
+@click.option("--verbose", is_flag=True, help="With --data: every value that the data lacks, with file and line.")
 @click.option("--lock", is_flag=True, help="Publish: record every version, so that a changed one fails later.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object, with everything that --verbose prints.")
 @click.pass_obj
-def check(selection: Selection, deep: bool, with_data: bool, lock: bool, as_json: bool) -> None:
+def check(
+    selection: Selection, deep: bool, with_data: bool, strict: bool, verbose: bool, lock: bool, as_json: bool
+) -> None:
     """Check every definition in model_zoo/ and its names in feature_repo/.
 
-    Every mistake of every file is reported at once, with file, line, column and the nearest right name. Exit
-    status 1 when there is one.
+    Every mistake of every file is reported at once, with file, line, column and the nearest right name. --data says
+    canvas by canvas which labels the workspace's log has no events of, and what ranks the canvas without them.
+
+    \b
+    Exit status: 0  every definition is right
+                 1  there are mistakes, or no data to look into
+                 2  the command line is wrong
+                 3  with --data --strict: right, but a canvas has labels without events
 
     Example: playbill check
-    """
+    Of a script: playbill check --data --strict --json
+    """  # noqa: D301
     from playbill.definitions.zoo import load_zoo
 
+    if (strict or verbose) and not with_data:
+        raise click.UsageError("--strict and --verbose are about what the data lacks: add --data")
     started = time.perf_counter()
-    project = selection.folder
+    project, report = selection.folder, None
     try:
         zoo = load_zoo(project.model_zoo, project.feature_repo)
         if with_data:
-            zoo = _with_data(selection, zoo)
+            report = _data_report(selection, zoo)
         if deep:
             _ask_feast(selection, zoo)
     except DefinitionError as error:
@@ -55,30 +87,36 @@ def check(selection: Selection, deep: bool, with_data: bool, lock: bool, as_json
         raise
     published = _publish(zoo) if lock else []
     if as_json:
-        click.echo(_success(zoo, published, time.perf_counter() - started))
+        click.echo(_success(zoo, report, published, time.perf_counter() - started))
     else:
-        _print(zoo, published, time.perf_counter() - started)
+        _print(zoo, report, verbose, published, time.perf_counter() - started)
+    if strict and report is not None and not report.complete:
+        raise SystemExit(INCOMPLETE)
 
 
-def _with_data(selection: Selection, zoo: Zoo) -> Zoo:
-    """Return the zoo with a note of every value that it names and the data does not have.
+def _data_report(selection: Selection, zoo: Zoo) -> DataReport:
+    """Look up what definitions name in the data.
 
     Raises:
-        DefinitionError: Some are nearly values that the data has.
+        DefinitionError: Some values are nearly ones that the data has.
         StateError: The workspace has no data.
     """
-    from playbill.definitions.zoo.value_checks import check_values
+    from playbill.definitions.zoo.value_checks import canvas_data, check_values
     from playbill.tables import Tables
 
     tables = Tables(selection.workspace).require()
-    mistakes, notes = check_values(zoo.index, known_values(tables.titles(), tables.published().log(None, None, None)))
-    if mistakes:
-        raise DefinitionError(f"{zoo.folder} against the data of {selection.workspace.name}", mistakes)
-    return replace(zoo, notes=(*zoo.notes, *notes))
+    known = known_values(tables.titles(), tables.published().log(None, None, None))
+    found = check_values(zoo.index, known)
+    if found.mistakes:
+        raise DefinitionError(f"{zoo.folder} against the data of {selection.workspace.name}", found.mistakes)
+    canvases = [one for name in zoo.models for one in canvas_data(zoo.model(name), known)]
+    return DataReport(canvases, found.notes, found.of_labels)
 
 
 def known_values(titles: pl.DataFrame, log: pl.LazyFrame) -> dict[str, set[str]]:
     """Return candidate rule or column of a `where` -> the values that the data has; nothing where there are none.
+
+    Under `UNFILLED` are the columns of the log that no event has a value of.
 
     Args:
         titles: Rows of `titles`.
@@ -86,7 +124,7 @@ def known_values(titles: pl.DataFrame, log: pl.LazyFrame) -> dict[str, set[str]]
     """
     import polars as pl
 
-    from playbill.definitions.zoo.value_checks import COLUMNS, RULES
+    from playbill.definitions.zoo.value_checks import COLUMNS, RULES, UNFILLED
 
     found: dict[str, set[str]] = {}
     for rule in RULES:
@@ -94,9 +132,12 @@ def known_values(titles: pl.DataFrame, log: pl.LazyFrame) -> dict[str, set[str]]
         if column in titles.columns:
             values = titles[column].explode() if titles.schema[column].is_nested() else titles[column]
             found[rule] = set(values.drop_nulls().unique().to_list())
-    there = [name for name in COLUMNS if name in log.collect_schema().names()]
+    names = log.collect_schema().names()
+    there = [name for name in COLUMNS if name in names]
     seen = log.select(pl.col(name).cast(pl.String).unique().implode() for name in there).collect()
     found |= {name: set(seen[name].item().drop_nulls().to_list()) for name in there}
+    counts = log.select(pl.all().count()).collect().row(0, named=True)
+    found[UNFILLED] = {name for name in INTERACTIONS.names() if not counts.get(name, 0)}
     return {name: values for name, values in found.items() if values}
 
 
@@ -135,23 +176,30 @@ def _failure(error: DefinitionError) -> str:
     return json.dumps({"ok": False, "model_zoo": error.subject, "problems": problems})
 
 
-def _success(zoo: Zoo, published: list[str], seconds: float) -> str:
+def _success(zoo: Zoo, report: DataReport | None, published: list[str], seconds: float) -> str:
     from playbill.definitions.zoo import placed
 
+    data = {} if report is None else {"data": _data_facts(report)}
+    lacking = () if report is None else (*report.notes, *report.of_labels)
     return json.dumps(
         {
             "ok": True,
             "model_zoo": str(zoo.folder),
             "checked": zoo.counts(),
             "models": {name: zoo.model(name).spec_hash for name in zoo.models},
-            "notes": [placed(note) for note in zoo.notes],
+            "notes": [placed(note) for note in (*zoo.notes, *lacking)],
+            **data,
             "published": published,
             "seconds": round(seconds, 3),
         }
     )
 
 
-def _print(zoo: Zoo, published: list[str], seconds: float) -> None:
+def _data_facts(report: DataReport) -> dict[str, object]:
+    return {"complete": report.complete, "canvases": [asdict(one) for one in report.canvases]}
+
+
+def _print(zoo: Zoo, report: DataReport | None, verbose: bool, published: list[str], seconds: float) -> None:
     from rich.table import Table
 
     from playbill.cli.console import Console
@@ -165,12 +213,24 @@ def _print(zoo: Zoo, published: list[str], seconds: float) -> None:
         table.add_row("feature services", ", ".join(sorted(zoo.features.services)))
         table.add_row("feature views", ", ".join(sorted(zoo.features.views)))
     console.print(table)
-    for note in zoo.notes:
+    for note in (*zoo.notes, *(_lacking(report, verbose) if report is not None else ())):
         console.print(f"note: {note}", markup=False, soft_wrap=True)
     for key in published:
         console.print(f"published {key}", markup=False)
     total = sum(zoo.counts().values())
     console.print(f"{total} definitions are right ({seconds * 1000:.0f} ms).", markup=False)
+
+
+def _lacking(report: DataReport, verbose: bool) -> list[str]:
+    """Return what the data lacks: a line for each canvas, and for each rule of a row or canvas; of labels on demand."""
+    from playbill.definitions.zoo.value_checks import canvas_lines
+
+    lines = [*canvas_lines(report.canvases), *map(str, report.notes)]
+    if verbose:
+        return [*lines, *map(str, report.of_labels)]
+    if report.of_labels:
+        lines.append(f"labels name {len(report.of_labels)} values that the data does not have: --verbose lists them")
+    return lines
 
 
 DEFAULT = "model_zoo/schemas"

@@ -56,7 +56,7 @@ def test_a_version_of_a_model_is_the_registered_one(own: Workspace, command: str
     assert "'everycanvas:2' names a registered version" in output
     assert f"`playbill {command} everycanvas` for the newest definition" in output
     assert f"`playbill {command} everycanvas --definition 2` for version 2 of it" in output
-    assert "unknown model 'everycanvas:9'. Did you mean 'everycanvas:4'" in run(
+    assert "unknown model 'everycanvas:9'. Did you mean 'everycanvas:5'" in run(
         own, *command.split(), "everycanvas", "--definition", "9"
     )
 
