@@ -18,7 +18,8 @@ import polars as pl
 from kuairand import prepared
 
 from playbill.clock import Clock
-from playbill.datasets import Split, TrainingSet, build_training_set, make_split
+from playbill.datasets import Split, TrainingSet, build_training_set
+from playbill.datasets.protocol_choice import model_split
 from playbill.definitions.specs import CanvasSpec, LabelSpec, ModelSpec, ResolvedModel
 from playbill.definitions.zoo import load_zoo
 from playbill.evaluation.canvases.head_probabilities import HeldOutLabels, held_out_labels, scored_rows
@@ -163,7 +164,7 @@ def kuairand(data: Path, members: int | None) -> Task:
 
 def task(name: str, tables: Any, frames: EvaluationTables, clock: Clock, resolved: ResolvedModel, door: Any) -> Task:
     """Split a log, and build what is learnt and what is held out."""
-    split = make_split(resolved.model.evaluate.protocol, tables.interactions())
+    split = model_split(resolved, tables.interactions())
     data = build_training_set(tables, resolved, split, door, clock)
     held_out = held_out_labels(split, frames, resolved, "test")
     return Task(name, tables, frames, clock, resolved, split, door, data, held_out)

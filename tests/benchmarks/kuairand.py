@@ -34,7 +34,7 @@ from kuairand_seeds import Seed, ask, kept_folder, train_arms
 from rich.console import Console
 
 from playbill.config import ProjectFolder, ProjectSettings, Workspace
-from playbill.datasets import make_split
+from playbill.datasets.protocol_choice import model_split
 from playbill.definitions.zoo import load_zoo
 from playbill.evaluation.baselines.popularity import build_baseline
 from playbill.evaluation.cases.case import EvaluationCase
@@ -135,7 +135,7 @@ def study(
     """Train both arms for every seed and compare them; seeds that are kept already are not trained again."""
     tables, resolved = Tables(workspace), load_zoo(ROOT / "model_zoo").model(MODEL)
     resolved = with_heads(resolved, heads or tuple(resolved.model.heads))
-    split = make_split(resolved.model.evaluate.protocol, tables.interactions())
+    split = model_split(resolved, tables.interactions())
     service = Service(tables, resolved, split, FeatureDoor(workspace))
     shown, cases = Exposures.of(service), dict(surface_cases(service, minimum_members, most_lists))
     found = []

@@ -73,7 +73,8 @@ def training(folder, titles, full_softmax_titles):
     from tests.benchmarks.catalogue_growth import fill, start_project
 
     from playbill.config import ProjectFolder
-    from playbill.datasets import build_training_set, make_split
+    from playbill.datasets import build_training_set
+    from playbill.datasets.protocol_choice import model_split
     from playbill.definitions.zoo import open_zoo
     from playbill.features import FeatureDoor
     from playbill.models import Network, TitleInputs
@@ -91,7 +92,7 @@ def training(folder, titles, full_softmax_titles):
     options = resolved.model.training.model_copy(update={"full_softmax_titles": full_softmax_titles})
     resolved = resolved.model_copy(update={"model": resolved.model.model_copy(update={"training": options})})
     tables, features = Tables(workspace), FeatureDoor(workspace)
-    split = make_split(resolved.model.evaluate.protocol, tables.interactions())
+    split = model_split(resolved, tables.interactions())
     data = build_training_set(tables, resolved, split, features, workspace_clock(workspace))
     trained = data.trained(resolved)
     torch_network = Network(network_config(trained, data.encoder))

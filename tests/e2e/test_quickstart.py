@@ -38,8 +38,8 @@ read.clear()
 server = answers(FeatureDoor(workspace))
 print(json.dumps({"imported": imported, "shell": shell, "server": server, "columns": read[0].get("columns")}))
 """
-RECTOOLS_SASREC_HR = 0.108
-"""HR@10 of RecTools' SASRec on this split."""
+SEEN_HR = 0.75
+"""HR@10 below which something is broken: seed 17 has .825, with a 95 % interval from .765, and popularity .687."""
 
 
 @pytest.fixture(scope="module")
@@ -54,8 +54,10 @@ def test_the_last_line_names_the_champion_and_its_metrics(quickstarted):
     _, result = quickstarted
     last = json.loads(result.stdout.strip().splitlines()[-1])
     assert last["champion"] == "everycanvas:1"
-    assert last["protocol"] == "leave_one_out"
-    assert last["hr@10"] >= RECTOOLS_SASREC_HR
+    assert last["protocol"] == "global_time_period"
+    assert last["protocol_reason"].startswith("the last play of 415 of 943 members shares its moment")
+    assert f"Held out by global_time_period, since {last['protocol_reason']}." in " ".join(result.stdout.split())
+    assert last["hr@10"] >= SEEN_HR
     assert set(last["baselines"]) == {"popular", "popular_7d", "item_knn", "ease"}
     for baseline in last["baselines"].values():
         low, high = baseline["interval"]
@@ -95,7 +97,7 @@ def test_one_registered_version_answers_every_canvas(quickstarted, options):
 def test_the_champion_is_measured_again_to_the_same_numbers(quickstarted):
     project, result = quickstarted
     last = json.loads(result.stdout.strip().splitlines()[-1])
-    again = project.json("evaluate", "everycanvas@champion", "--protocol", "leave_one_out")
+    again = project.json("evaluate", "everycanvas@champion")
     assert again["hr@10"] == pytest.approx(last["hr@10"])
     assert again["ndcg@10"] == pytest.approx(last["ndcg@10"])
 

@@ -21,7 +21,7 @@ HEAD = "label: discovery_play\n    loss: softmax\n"
 GATE = "- {metric: ndcg@10, canvas: home, against: champion, tolerance: -1%}"
 EDITS = {
     HEAD: f"{HEAD}    reward: long_term\n",
-    "protocol: leave_one_out": "protocol: leave_one_out\n  reward: long_term",
+    "evaluate:\n": "evaluate:\n  protocol: leave_one_out\n  reward: long_term\n",
     GATE: "- {metric: reward_ndcg@10, canvas: home, against: champion, tolerance: -90%}",
     "dim: 32": "dim: 8",
     "min_steps: 80": "min_steps: 10",

@@ -7,7 +7,7 @@ from pathlib import Path
 from playbill.datasets import TrainingSet
 from playbill.datasets.build import build_training_set
 from playbill.datasets.parts import build_in_parts
-from playbill.datasets.splits import make_split
+from playbill.datasets.protocol_choice import model_split
 from playbill.definitions.zoo import open_zoo
 from playbill.features import FeatureDoor
 from playbill.tables import Tables, workspace_clock
@@ -26,7 +26,7 @@ def test_the_model_of_every_canvas_is_taught_the_same(filled, tmp_path) -> None:
     workspace = Shell(filled.folder).workspace
     tables, features = Tables(workspace), FeatureDoor(workspace)
     resolved = open_zoo(workspace.project.model_zoo, workspace.project.feature_repo).model("everycanvas")
-    split = make_split(resolved.model.evaluate.protocol, tables.interactions())
+    split = model_split(resolved, tables.interactions())
     assert len(tables.member_ranges(EVENTS)) > 3
     given = (tables, resolved, split, features, workspace_clock(workspace))
     whole = files(build_training_set(*given), tmp_path / "whole")
