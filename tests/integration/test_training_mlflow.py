@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import getpass
 import re
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -89,6 +90,21 @@ def test_a_run_says_who_made_it_from_what_by_which_command(
     assert loaded.snapshot_id() == snapshot
     assert loaded.interactions().height == Tables(workspace).interactions().height
     assert max(len(value) for name, value in run.data.tags.items() if name.startswith("playbill.")) <= 200
+
+
+def test_a_version_says_why_the_log_is_held_out_as_it_is(
+    workspace: Workspace, client: Any, version: ModelVersion
+) -> None:
+    from playbill.datasets.protocol_choice import choose_protocol
+    from playbill.tables import Tables
+
+    choice = choose_protocol(Tables(workspace).interactions())
+    assert choice.protocol == version.tags["playbill.protocol"] == "leave_one_out"
+    assert choice.reason == version.tags["playbill.protocol_reason"]
+    sentence = f"held out by {choice.protocol}, since {choice.reason}"
+    assert sentence in version.description
+    notes = Path(client.download_artifacts(version.run_id, "notes.txt")).read_text()
+    assert notes.splitlines()[0] == sentence
 
 
 def test_a_dataset_source_says_when_the_tables_have_moved_on(workspace: Workspace) -> None:

@@ -66,6 +66,7 @@ def check(
                  3  with --data --strict: right, but a canvas has labels without events
 
     Example: playbill check
+
     Of a script: playbill check --data --strict --json
     """  # noqa: D301
     from playbill.definitions.zoo import load_zoo

@@ -114,6 +114,7 @@ class AdaptedVersion:
             feature_service=bundle.encoder.state.service,
             feature_service_version=bundle.encoder.state.service_version,
             protocol=self.split.protocol,
+            protocol_reason=self.split.reason,
             split_digest=self.split.digest,
             watermark=watermark,
             labels=learnt_labels(self.resolved),

@@ -303,6 +303,7 @@ class _EnsembleRun:
             feature_service=self.resolved.model.features,
             feature_service_version=tags.get("playbill.feature_service_version", ""),
             protocol=self.split.protocol,
+            protocol_reason=self.split.reason,
             split_digest=self.split.digest,
             watermark=base.model.scorer.as_of,
             labels=learnt_labels(self.resolved),

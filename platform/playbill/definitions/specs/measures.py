@@ -93,13 +93,13 @@ AUTO = "auto"
 ProtocolName = Literal["auto", "leave_one_out", "global_time", "global_time_successive", "global_time_period", "replay"]
 PROTOCOLS = {
     "leave_one_out": "each member's last play is held out",
-    "global_time": "everything after one moment is held out; asked at each member's last play",
+    "global_time": "what follows one moment; asked at the last play",
     "global_time_successive": "the same events; asked at every play in turn",
-    "global_time_period": "the same events; asked once per member, for all of its plays",
-    "replay": "the same events; asked at every play, and what happened is learnt window by window",
+    "global_time_period": "the same events; asked once for all plays",
+    "replay": "the same events; each window is asked, then learnt",
 }
-"""Every protocol with what it holds out and asks: `--help` and the key reference read it here."""
-CHOSEN_BY_THE_LOG = "global_time_period where enough members play on both sides of a cut by time, else leave_one_out"
+"""Every protocol with what it holds out and what it asks a member: `--help` and the key reference read it here."""
+CHOSEN_BY_THE_LOG = "global_time_period or leave_one_out, by the log"
 
 
 def lower_is_better(metric: str) -> bool:
