@@ -152,8 +152,9 @@ def make_split(protocol: str, interactions: pl.DataFrame, *, quantile: float = Q
     else:
         frame, cutoffs = _by_time(events, quantile, name)
     if not (frame["fold"] == "test").any():
-        what = "there is nothing to hold out; a member needs three plays, or the data two moments"
-        raise DataError(f"protocol {name}", [Problem("interactions", what)])
+        what = "there is nothing to hold out; a member needs three plays, or the data two moments."
+        hint = "Train with --protocol global_time_period." if name == "leave_one_out" else ""
+        raise DataError(f"protocol {name}", [Problem("interactions", what, hint)])
     return Split(frame, name, cutoffs[1], cutoffs[0], _digest(frame, name))
 
 

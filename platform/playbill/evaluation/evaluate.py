@@ -74,7 +74,7 @@ def evaluate(
     called, judging = name or resolved.model.name, judging or Judging()
     context, worth = report_context(case.frame, judging), _rewards(case, resolved)
     names, left_out = chosen(baselines, case, resolved)
-    notes = (*_requested(case), *tied(case, as_frames(tables), split), *context.notes, *worth.notes, *left_out)
+    notes = (*_requested(case), *case.notes, *tied(case, as_frames(tables), split), *context.notes, *worth.notes, *left_out)
     context = context._replace(notes=notes, reward=worth.version)
     if split.protocol == REPLAY:
 
@@ -109,7 +109,7 @@ def evaluate_case(
     check_cutoffs(k)
     judging = judging or Judging()
     context, facts = report_context(case.frame, judging), case_facts(case)
-    context = context._replace(notes=(*context.notes, *notes))
+    context = context._replace(notes=(*context.notes, *case.notes, *notes))
     measured = measure(case, {name: function, **baselines}, k, progress, facts=facts)
     return report_of(case, measured, k, judging, context)
 

@@ -91,7 +91,8 @@ def why_none_positive(
     counts = dict(log.group_by("action").len().collect().iter_rows())
     first = log.select(pl.col("event_at").min()).collect().item()
     span = as_of - first if isinstance(first, datetime) else timedelta(0)
-    return [Problem(f"label {label.name}", *_why(label, counts, span)) for label in labels]
+    filled = _filled(log)
+    return [Problem(f"label {label.name}", *_why(label, counts, span, filled)) for label in labels]
 
 
 def not_in_log(labels: Sequence[LabelSpec], interactions: pl.DataFrame | pl.LazyFrame) -> dict[str, str]:
@@ -102,8 +103,13 @@ def not_in_log(labels: Sequence[LabelSpec], interactions: pl.DataFrame | pl.Lazy
     log = interactions.lazy()
     actions = set(log.select(pl.col("action").unique()).collect().to_series())
     canvases = set(log.select(pl.col("canvas").unique()).collect().to_series())
-    filled = log.select(pl.all().is_not_null().any()).collect().row(0, named=True)
+    filled = _filled(log)
     return {label.name: what for label in labels if (what := _not_there(label, actions, canvases, filled))}
+
+
+def _filled(log: pl.LazyFrame) -> dict[str, bool]:
+    """Return whether each column of a log has a value."""
+    return log.select(pl.all().is_not_null().any()).collect().row(0, named=True)
 
 
 def _not_there(
@@ -111,12 +117,22 @@ def _not_there(
 ) -> str:
     if missing := [names for names in _actions(label) if not set(names) & set(actions)]:
         return f"no event {' or '.join(missing[0])}"
-    where = parse_where(label.events.where) if label.events and label.events.where else None
-    columns = {*(column_names(where) if where else ()), *LEVEL_COLUMNS[label.level]} & filled.keys()
-    if empty := sorted(name for name in columns if not filled[name]):
+    if empty := _empty_columns(label, filled):
         return f"column {empty[0]} is empty"
+    where = _condition(label)
     wanted = _canvases(where) if where else set()
     return f"no event on canvas {' or '.join(sorted(wanted))}" if wanted and not wanted & set(canvases) else ""
+
+
+def _condition(label: LabelSpec) -> Expression | None:
+    return parse_where(label.events.where) if label.events and label.events.where else None
+
+
+def _empty_columns(label: LabelSpec, filled: Mapping[str, bool]) -> list[str]:
+    """Return the columns that a label reads and that have no value in the log."""
+    where = _condition(label)
+    columns = {*(column_names(where) if where else ()), *LEVEL_COLUMNS[label.level]} & filled.keys()
+    return sorted(name for name in columns if not filled[name])
 
 
 def _actions(label: LabelSpec) -> list[tuple[str, ...]]:
@@ -141,8 +157,10 @@ def _canvases(where: Expression) -> set[str]:
             return set()
 
 
-def _why(label: LabelSpec, counts: dict[str, int], span: timedelta) -> tuple[str, str]:
-    """Say why no event is positive: no such action, all too young, or none that matches."""
+def _why(
+    label: LabelSpec, counts: dict[str, int], span: timedelta, filled: Mapping[str, bool]
+) -> tuple[str, str]:
+    """Say why no event is positive: no such action, all too young, an empty column, or none that matches."""
     if label.matures_after > span and counts:
         what = f"the log spans {_rounded(span)}, so no event is old enough (matures_after: {_age(label)})."
         return what, "Take a longer log, or give the label a shorter window."
@@ -152,6 +170,9 @@ def _why(label: LabelSpec, counts: dict[str, int], span: timedelta) -> tuple[str
     total = sum(counts.get(action, 0) for action in label.events.action)
     if total == 0:
         return f"the log has no {actions} event.", f"Actions in it: {', '.join(sorted(counts)) or 'none'}."
+    if empty := _empty_columns(label, filled):
+        what = f"column '{empty[0]}' of the log is empty, so 'where: {label.events.where}' matches no event."
+        return what, f"Map '{empty[0]}' at the ingest, to a constant where one value is true of every event."
     where = f" where: {label.events.where}" if label.events.where else ""
     what = f"none of {total} {actions} events matches and is mature."
     return what, f"Check{where} matures_after: {_age(label)}."

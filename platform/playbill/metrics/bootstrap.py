@@ -58,7 +58,7 @@ class MemberBootstrap:
 
     def judged(self, values: Floats64, weights: Floats64 | None = None) -> tuple[list[Interval], Floats64]:
         """Give `intervals` and `p_values` from one pass over the draws."""
-        blocks = [(self._intervals(*block), two_sided_p(block[1])) for block in self._blocks(values, weights)]
+        blocks = [(self._intervals(*block), self._p(block[1])) for block in self._blocks(values, weights)]
         p = [found for _, found in blocks]
         return [one for found, _ in blocks for one in found], np.concatenate(p) if p else np.empty(0)
 
@@ -68,12 +68,17 @@ class MemberBootstrap:
         p = 2 min(P(mean* <= 0), P(mean* >= 0)), each share counted as (1 + draws) / (1 + R), at most 1; so p is at
         least 2 / (R + 1). It agrees with `intervals`: p < 1 - level where the interval leaves zero out, up to the
         added draw. Source: Efron and Tibshirani 1993, chapter 15.4; the added one: Davison and Hinkley 1997, 4.2.
+        Of a single member every draw is the same, which says nothing of others: p = 1.
 
         Values are [N, C] paired differences; NaN for a column without any request. Adjust them with `adjust_p` when
         there are several.
         """
-        found = [two_sided_p(means) for _, means in self._blocks(values, weights)]
+        found = [self._p(means) for _, means in self._blocks(values, weights)]
         return np.concatenate(found) if found else np.empty(0)
+
+    def _p(self, means: Floats64) -> Floats64:
+        p = two_sided_p(means)
+        return np.where(np.isnan(p), p, 1.0) if self.members.max(initial=0) == 0 else p
 
     def variance(self, values: Floats64) -> float:
         """Return the bootstrap variance of the mean over requests of one statistic [N]."""

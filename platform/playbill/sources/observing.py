@@ -1,4 +1,4 @@
-"""What is odd about a log though nothing of it is wrong: shared moments, outlying moments, rows there twice.
+"""What is odd about a log though nothing of it is wrong: shared or outlying moments, rows there twice, plays again.
 
 All of it is gathered batch by batch while a source is read, for the report of an ingest.
 """
@@ -16,6 +16,10 @@ OUTLYING_SHARE = 0.001
 
 OUTLYING_GAP = timedelta(days=365)
 """The least distance of an outlying day to all others; it is also at least half of what the others span."""
+
+
+RETURNS_MATTER = 0.1
+"""Share of plays of a title that the member had played before, from which on an ingest speaks of them."""
 
 
 @dataclass
@@ -66,16 +70,24 @@ class Observations:
     """Of its plays."""
     repeats: int = 0
     """Events beyond the first of one member, title, action and moment."""
+    returns: int = 0
+    """Plays at a later moment than the member's first one of the title."""
+    measured: bool = False
+    """Whether any play has a progress."""
     days: dict[date, int] = field(default_factory=dict)
     """Day -> distinct moments of members."""
 
     def add(self, events: pl.DataFrame) -> None:
         """Look at further events; all events of a member come together."""
-        self.ties.add(events.filter(pl.col("action") == "play"))
+        plays = events.filter(pl.col("action") == "play")
+        self.ties.add(plays)
+        self.measured |= "progress" in plays.columns and plays["progress"].count() > 0
         if "title_id" in events.columns:
             titled = events.filter(pl.col("title_id").is_not_null())
             same = titled.select("member_id", "title_id", "action", "event_at")
             self.repeats += same.height - same.n_unique()
+            moments = plays.select("member_id", "title_id", "event_at").unique()
+            self.returns += moments.height - moments.n_unique(["member_id", "title_id"])
         # Moments and not events: a rating is a play and a thumb, yet one mistake.
         moments = events.select("member_id", "event_at").drop_nulls().unique()
         for day, count in moments.group_by(pl.col("event_at").dt.date()).len().iter_rows():
@@ -87,7 +99,20 @@ class Observations:
         if self.repeats:
             found.append(
                 f"{plural(self.repeats, 'event')} with the member, title, action and moment of an earlier one: each is "
-                "kept as an event of its own"
+                "kept as an event of its own; where they are copies, leave them out of the file"
+            )
+        plays = self.ties.plays
+        if self.returns > RETURNS_MATTER * plays:
+            found.append(
+                f"{self.returns:,} of {plays:,} plays ({self.returns / plays:.0%}) are of a title that the member had "
+                "played before: canvases with `watched: false` do not offer these, and labels of first plays do not "
+                "count them"
+            )
+        if plays and not self.measured:
+            found.append(
+                "no play says how much of the title was watched: labels that ask for `progress`, as most that ship "
+                "with Playbill do, find nothing; map it, or `progress: {constant: 1.0}` where a play means that it "
+                "was watched"
             )
         if self.ties.tied:
             found.append(self.ties.note(ordered=self.ordered))
@@ -103,7 +128,7 @@ def _outlying(days: dict[date, int]) -> Iterator[str]:
     """Yield a sentence about days far before, and far after, all others, and about a log that ends in 1970."""
     ordered = sorted(days)
     if ordered and ordered[-1].year <= 1970:
-        yield "all events are in or before 1970; are their numbers seconds that are read as milliseconds?"
+        yield "all events are in or before 1970, as where seconds are read as milliseconds"
     for side, name in ((ordered, "before"), (ordered[::-1], "after")):
         if far := _far(side, days):
             counted = plural(sum(days[day] for day in side[:far]), "moment")

@@ -171,8 +171,8 @@ class TableWriter:
         known = titles.get_column("title_id").unique().implode()
         foreign = frame.filter(pl.col(column).is_not_null() & ~pl.col(column).is_in(known))
         if foreign.height:
-            what = "a title that is not in titles"
-            self._log.add_rows(table, [RowMistake(column, what, foreign.height, example_row(foreign))])
+            what, hint = "a title that is not in titles", "Add it there, or have such rows set aside (`set_aside`)."
+            self._log.add_rows(table, [RowMistake(column, what, foreign.height, example_row(foreign), hint)])
 
     def _collect_values(self, table: str, frame: pl.DataFrame) -> None:
         for kind, values in vocabulary_values(table, frame).items():

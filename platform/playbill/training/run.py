@@ -15,6 +15,7 @@ from playbill.datasets.examples.sampling import Stratum
 from playbill.datasets.parts import build_in_parts, learnt_of_everything
 from playbill.definitions.specs import ResolvedModel
 from playbill.evaluation.canvases.model import ModelEvaluation, evaluate_model
+from playbill.evaluation.cases.build import assert_measurable
 from playbill.evaluation.cases.event_log import MOST_PASTS, EvaluationTables
 from playbill.evaluation.feature_report import FeatureReport, feature_report
 from playbill.models import Network
@@ -76,8 +77,8 @@ def train(
         ConfigError: Workers are wanted, and the cluster's address is one of Ray Client; or a network is to be shared
             out among fewer than two.
         StateError: Data, features or a registry is missing; the text names the command to run first.
-        DataError: The label of a head that is not optional has no positive row, or a feature view of the project's
-            own knows the event it is joined to.
+        DataError: The label of a head that is not optional has no positive row, nothing that is held out can be a
+            target of any canvas, or a feature view of the project's own knows the event it is joined to.
         ComparisonError: Published vectors that it reads, or the version that it starts from, were learnt from what
             would be held out.
         IntegrityError: The run's newest checkpoint is damaged.
@@ -126,6 +127,7 @@ class _TrainingRun:
         plan = self.plan
         model = self.resolved.model.name
         earlier = self._earlier_run()
+        assert_measurable(self.resolved, plan.split, EvaluationTables.read(plan.tables))
         data, start = self._examples()
         plan.folder.keep_checks(plan.checks)
         self.resolved = data.trained(self.resolved)

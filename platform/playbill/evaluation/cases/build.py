@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Literal
 
 import numpy as np
@@ -11,7 +12,7 @@ import polars as pl
 from playbill.arrays import Floats64
 from playbill.datasets import Split
 from playbill.definitions.specs import CanvasSpec, LabelSpec, ResolvedModel, RewardSpec
-from playbill.errors import StateError
+from playbill.errors import DataError, Problem, StateError
 from playbill.evaluation.cases.boundaries import assert_before_requests
 from playbill.evaluation.cases.case import (
     CARRIED,
@@ -36,6 +37,8 @@ TARGETS: dict[str, TargetRule] = {
 }
 """How a protocol turns held-out positives into requests. `last`: one request per member, its last one.
 `successive`: one request for each. `period`: one request per member at its first one, with all as targets."""
+
+RETURNS_MATTER = 0.1  # share of held-out plays that are of titles played before, from which on a report says so
 
 OPENING = ("event_at", "country", "device", "language")
 """What a request says of itself when it is made: that of its first event."""
@@ -74,15 +77,72 @@ def build_case(
     log = EventLog.of(tables.interactions, split, catalogue) if log is None else log.under(split.protocol)
     positives = held_out(log, tables, label, fold)
     if positives.is_empty():
+        hint = _all_returns(log, fold) or "; choose another protocol"
         raise StateError(
             f"canvas '{canvas}' has no positive event of its label '{label.name}' in the {fold} fold of protocol "
-            f"'{split.protocol}'; choose another protocol"
+            f"'{split.protocol}'{hint}"
         )
     own = positives.filter(pl.col("canvas") == canvas)
     logged = as_logged and not own.is_empty()
     carried = carried_by(spec) if logged else ()
     rule = CandidateRule.of(spec, tables, catalogue, log)
-    return case_of(own if logged else positives, carried, rule, tables, split, canvas=canvas, fold=fold, logged=logged)
+    case = case_of(own if logged else positives, carried, rule, tables, split, canvas=canvas, fold=fold, logged=logged)
+    return replace(case, notes=_on_returns(log, positives, label, fold))
+
+
+def assert_measurable(resolved: ResolvedModel, split: Split, tables: EvaluationTables) -> None:
+    """Check before a long training that the test fold has a positive event of what some canvas is measured by.
+
+    Labels without any positive event in the log do not count: heads that learn them are left out, or refused.
+
+    Raises:
+        DataError: Labels have positive events, and none of them has one in the test fold.
+    """
+    log = EventLog.of(tables.interactions, split, TitleOrder.of(tables.titles["title_id"].to_list()))
+    test = log.frame.filter(pl.col("fold") == "test")
+    labels = {canvas.metric: resolved.labels[canvas.metric] for canvas in resolved.canvases.values()}
+    missed = []
+    for name, label in labels.items():
+        positives = _positives(tables, label)
+        if not test.join(positives, on="event_id", how="semi").is_empty():
+            return
+        missed += [name] if positives.height else []
+    if missed:
+        what = f"no canvas could be measured: the test fold has no positive event of label {', '.join(missed)}"
+        hint = _all_returns(log, "test") or "; choose another protocol"
+        raise DataError(f"protocol {split.protocol}", [Problem("interactions", f"{what}{hint}.")])
+
+
+def _all_returns(log: EventLog, fold: Fold) -> str:
+    """Say so where every held-out play is of a title that the member had played before, and what helps."""
+    plays = log.frame.filter(pl.Series(log.plays) & (pl.col("fold") == fold))
+    if plays.is_empty() or _returns(log, plays).height < plays.height:
+        return ""
+    return (
+        f", as each of its {plays.height:,} plays is of a title that the member had played before; measure such a log "
+        "on a canvas that shows watched titles and whose metric counts every play, such as next_play"
+    )
+
+
+def _returns(log: EventLog, plays: pl.DataFrame) -> pl.DataFrame:
+    """Return those of some plays, rows of a log's frame, whose title the member had played before."""
+    by = ["member_id", "title_id"]
+    known = log.frame.filter(pl.Series(log.plays)).join(plays.select(by).unique(), on=by, how="semi")
+    first = known.group_by(by).agg(first=pl.col("place").min())
+    return plays.join(first, on=by, maintain_order="left").filter(pl.col("place") > pl.col("first"))
+
+
+def _on_returns(log: EventLog, positives: pl.DataFrame, label: LabelSpec, fold: Fold) -> tuple[str, ...]:
+    """Say how many held-out plays are of titles played before and no target, where they are more than a few."""
+    plays = log.frame.filter(pl.Series(log.plays) & (pl.col("fold") == fold))
+    missed = plays.join(positives, on="event_id", how="anti", maintain_order="left")
+    returns = _returns(log, missed).height if missed.height > RETURNS_MATTER * plays.height else 0
+    if returns <= RETURNS_MATTER * plays.height:
+        return ()
+    return (
+        f"{returns:,} of {plays.height:,} held-out plays are of titles that the member had played before, which label "
+        f"'{label.name}' does not count: the others are asked",
+    )
 
 
 def case_of(
@@ -190,14 +250,18 @@ def held_out(log: EventLog, tables: EvaluationTables, label: LabelSpec, fold: Fo
     `opened` is the place of the first event of the row's request in the fold; an event without a request is its own.
     Under `leave_one_out` the fold begins with the held-out play itself, so that is where its request opens.
     """
-    labelled = extract(label, tables.interactions, tables.end, tables.availability)
-    positive = labelled.filter(pl.col("value") > 0).select("event_id")
+    positive = _positives(tables, label)
     known = pl.Series(log.column != UNKNOWN)
     request = pl.coalesce("request_id", "event_id")
     frame = log.frame.with_columns(opened=pl.col("place").min().over("member_id", request, "fold"))
     return frame.filter(known & (pl.col("fold") == fold)).join(
         positive, on="event_id", how="semi", maintain_order="left"
     )
+
+
+def _positives(tables: EvaluationTables, label: LabelSpec) -> pl.DataFrame:
+    labelled = extract(label, tables.interactions, tables.end, tables.availability)
+    return labelled.filter(pl.col("value") > 0).select("event_id")
 
 
 def ask(positives: pl.DataFrame, targets: TargetRule) -> pl.DataFrame:

@@ -75,6 +75,7 @@ class EvaluationCase:
     rule: CandidateRule  # the canvas's candidates
     left_out: int = 0  # targets that the canvas could not have shown, which are no part of the case
     drawn_from: int = 0  # requests that these were drawn from at random; 0 = they are all there are
+    notes: tuple[str, ...] = ()  # what is to be said of its targets beside their number
     # whether requests are those that the log has of this canvas; else it is asked at those of all canvases
     logged: bool = False
 
