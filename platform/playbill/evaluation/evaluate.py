@@ -74,7 +74,14 @@ def evaluate(
     called, judging = name or resolved.model.name, judging or Judging()
     context, worth = report_context(case.frame, judging), _rewards(case, resolved)
     names, left_out = chosen(baselines, case, resolved)
-    notes = (*_requested(case), *case.notes, *tied(case, as_frames(tables), split), *context.notes, *worth.notes, *left_out)
+    notes = (
+        *_requested(case),
+        *case.notes,
+        *tied(case, as_frames(tables), split),
+        *context.notes,
+        *worth.notes,
+        *left_out,
+    )
     context = context._replace(notes=notes, reward=worth.version)
     if split.protocol == REPLAY:
 

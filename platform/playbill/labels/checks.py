@@ -157,9 +157,7 @@ def _canvases(where: Expression) -> set[str]:
             return set()
 
 
-def _why(
-    label: LabelSpec, counts: dict[str, int], span: timedelta, filled: Mapping[str, bool]
-) -> tuple[str, str]:
+def _why(label: LabelSpec, counts: dict[str, int], span: timedelta, filled: Mapping[str, bool]) -> tuple[str, str]:
     """Say why no event is positive: no such action, all too young, an empty column, or none that matches."""
     if label.matures_after > span and counts:
         what = f"the log spans {_rounded(span)}, so no event is old enough (matures_after: {_age(label)})."

@@ -65,3 +65,12 @@ def test_a_plain_loop_over_the_same_draws_gives_the_same_numbers():
 def test_an_interval_knows_whether_it_includes_zero():
     assert Interval(0.1, 0.0, 0.2).includes_zero
     assert not Interval(0.1, 0.05, 0.2).includes_zero
+
+
+def test_one_member_is_no_evidence():
+    values = np.full((3, 1), 0.5)
+    (interval,), p = MemberBootstrap(np.zeros(3, dtype=np.int64)).judged(values)
+    assert interval == Interval(0.5, 0.5, 0.5)
+    assert p == [1.0]
+    assert np.isnan(MemberBootstrap(np.zeros(3, dtype=np.int64)).p_values(np.full((3, 1), np.nan)))
+    assert MemberBootstrap(np.arange(3)).p_values(values) < 0.01

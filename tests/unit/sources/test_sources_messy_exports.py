@@ -480,7 +480,7 @@ def test_a_time_far_from_all_others_is_named():
         seen = Observations()
         names = [str(number) for number in range(len(moments))]
         columns = {"member_id": names, "title_id": names, "event_at": list(moments)}
-        seen.add(pl.DataFrame(columns).with_columns(action=pl.lit("play")))
+        seen.add(pl.DataFrame(columns).with_columns(action=pl.lit("play"), progress=1.0))
         return seen.notes()
 
     decade = [datetime(2010 + year, 6, 1, tzinfo=UTC) for year in range(10)]
