@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -47,9 +48,15 @@ def _read_by(view: OnDemandFeatureView, table: pa.Table) -> list[str]:
 
 def shaped(table: pa.Table | pl.DataFrame, columns: Sequence[FeatureColumn]) -> pl.DataFrame:
     """Return the columns as float32 numbers (null where missing or nan) and strings."""
-    chosen = table.select(list(dict.fromkeys(column.source for column in columns)))
-    frame = chosen if isinstance(chosen, pl.DataFrame) else pl.DataFrame(pl.from_arrow(chosen))
-    return frame.select(_shape(column).alias(column.name) for column in columns)
+    if not isinstance(table, pl.DataFrame):
+        chosen = table.select(list(dict.fromkeys(column.source for column in columns)))
+        table = pl.DataFrame(pl.from_arrow(chosen))
+    return table.select(_shapes(tuple(columns)))
+
+
+@lru_cache(maxsize=64)
+def _shapes(columns: tuple[FeatureColumn, ...]) -> list[pl.Expr]:
+    return [_shape(column).alias(column.name) for column in columns]
 
 
 def _shape(column: FeatureColumn) -> pl.Expr:
@@ -77,8 +84,9 @@ def is_after(values_at: pl.DataFrame, at: datetime, count: int) -> pl.Series:
     """Mark the `count` rows that have a value from after a moment; none where there are no views."""
     if not values_at.width:
         return pl.repeat(False, count, dtype=pl.Boolean, eager=True)
-    latest = values_at.max_horizontal()
-    return (latest > at).fill_null(False)
+    moment = np.datetime64(at.astimezone(UTC).replace(tzinfo=None), "us")
+    after = [column.to_numpy().astype("datetime64[us]") > moment for column in values_at]  # "not a time" is not after
+    return pl.Series(np.logical_or.reduce(after))
 
 
 def alive(view: str, ttl: timedelta | None, found: pa.Table, at: datetime) -> dict[str, pa.ChunkedArray]:

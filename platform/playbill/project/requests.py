@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import TYPE_CHECKING, Unpack
 
 from playbill.config import Workspace
@@ -12,6 +13,7 @@ if TYPE_CHECKING:
     from playbill.serving import ActiveModel, Recommender, RecommendRequest, RecommendResponse
     from playbill.serving.explain import Explanation
     from playbill.serving.local import LocalRecommender
+    from playbill.versions.promotion import PromotionLog
 
 
 class RequestMethods:
@@ -102,6 +104,13 @@ class RequestMethods:
         recommender, active, request = self._request(member_id, canvas, model, version, situation)
         return recommender.explain(request, find_title(active, title))
 
+    @cached_property
+    def _approvals(self) -> PromotionLog:
+        """Where each request looks up which model is promoted; its database is opened once."""
+        from playbill.versions.promotion import PromotionLog
+
+        return PromotionLog(self.workspace)
+
     def _request(
         self, member_id: str | None, canvas: str | None, model: str | None, version: int | None, situation: Situation
     ) -> tuple[Recommender, ActiveModel, RecommendRequest]:
@@ -111,7 +120,7 @@ class RequestMethods:
 
         situation["at"] = moment_of(situation.get("at"))  # a wrong moment is told before the workspace is opened
         model, version = registered_reference(model, version)
-        key = (model or served_model(self.workspace), version)
+        key = (model or served_model(self.workspace, self._approvals), version)
         if key not in self._recommenders:
             self._recommenders[key] = LocalRecommender(self.workspace, *key)
         recommender, active = self._recommenders[key].current()

@@ -28,10 +28,14 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 
-def served_model(workspace: Workspace) -> str:
+def served_model(workspace: Workspace, approvals: PromotionLog | None = None) -> str:
     """Return the model that is served when none is named: the promoted one.
 
     Of several promoted ones it is the workspace's `model`; before any promotion the workspace's, or the zoo's only one.
+
+    Args:
+        workspace: Whose.
+        approvals: Where approved pairs are written; the workspace's database by default.
 
     Raises:
         DefinitionError: Nothing is promoted and feature_repo has mistakes.
@@ -39,22 +43,15 @@ def served_model(workspace: Workspace) -> str:
         ServiceError: The workspace's database cannot be reached.
     """
     chosen = workspace.settings.model
-    promoted = _promoted(workspace)
-    models = promoted or sorted(_zoo_models(workspace))
+    approvals = approvals or PromotionLog(workspace)
+    promoted = approvals.approved_models() if Tables(workspace).exists() else ()
+    models = promoted or tuple(sorted(_zoo_models(workspace)))
     if chosen in models:
         return chosen
     if len(models) == 1:
         return models[0]
     known, where = ", ".join(models) or "none", "promoted are" if promoted else "the zoo has"
     raise StateError(f"name a model with --model: workspace '{workspace.name}' serves '{chosen}', {where} {known}")
-
-
-def _promoted(workspace: Workspace) -> list[str]:
-    """Return the models that have an approved version."""
-    if not Tables(workspace).exists():
-        return []
-    log = PromotionLog(workspace)
-    return [model for model in log.models() if log.approved(model) is not None]
 
 
 class Loader:

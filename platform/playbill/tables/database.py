@@ -49,7 +49,8 @@ def open_database(url: str) -> sa.Engine:
         ConfigError: The URL is malformed, or its driver is not installed.
     """
     try:
-        engine = sa.create_engine(url, pool_pre_ping=True)
+        # A file does not hang up: only a server's connection is asked whether it still stands.
+        engine = sa.create_engine(url, pool_pre_ping=not url.startswith("sqlite"))
     except ModuleNotFoundError as error:
         raise ConfigError(f"the database URL cannot be used: {missing_driver(error)}") from None
     except (ArgumentError, NoSuchModuleError) as error:

@@ -18,6 +18,7 @@ import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +35,7 @@ _WRITING = "writing-"
 _FORMAT = 1
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class GenerationManifest:
     """What a generation holds."""
 
@@ -53,7 +54,7 @@ class GenerationManifest:
     buckets: Mapping[str, str] = field(default_factory=dict)
     """Relative path -> sha256 of every file of `by_member`, which holds the log a second time; as above."""
 
-    @property
+    @cached_property
     def snapshot_id(self) -> str:
         """A hash of the content of every table."""
         lines = "\n".join(f"{path} {digest}" for path, digest in sorted(self.files.items()))

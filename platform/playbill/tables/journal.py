@@ -24,6 +24,7 @@ from playbill.tables.database import (
     sql_frame,
     sql_row,
 )
+from playbill.tables.frames import empty_frame
 from playbill.tables.live_events import Event, checked_events
 from playbill.tables.ordering import with_seq
 from playbill.tables.validation import row_problems
@@ -49,6 +50,14 @@ _rejected = sa.Table(
     sa.Column("rejected_at", sa.BigInteger, nullable=False),
 )
 _EVENT_COLUMNS = [_journal.c[name] for name in INTERACTIONS.names()]
+_READABLE = (
+    sa.select(*_EVENT_COLUMNS)
+    .where(_journal.c.event_at.between(to_microseconds(EARLIEST), to_microseconds(LATEST)))
+    .where(_journal.c.recorded_at.between(to_microseconds(EARLIEST), to_microseconds(LATEST)))
+    .order_by(_journal.c.member_id, _journal.c.event_at, _journal.c.seq, _journal.c.journal_id)
+)
+_OF_MEMBER = _READABLE.where(_journal.c.member_id == sa.bindparam("member"))  # every request asks this
+_NO_EVENTS = empty_frame("interactions")
 _CHUNK = 500
 """Names bound in one statement; SQLite allows 32,766, older builds 999."""
 
@@ -153,16 +162,16 @@ class Journal:
 
         Events that no reader could hold, because of their moments, are left out; `waiting` sets them aside.
         """
-        query = sa.select(*_EVENT_COLUMNS)
-        for column in (_journal.c.event_at, _journal.c.recorded_at):
-            query = query.where(column.between(to_microseconds(EARLIEST), to_microseconds(LATEST)))
+        query, given = _READABLE, {}
         if member_id is not None:
-            query = query.where(_journal.c.member_id == member_id)
+            query, given = _OF_MEMBER, {"member": member_id}
         if since is not None:
             query = query.where(_journal.c.event_at >= to_microseconds(since))
-        query = query.order_by(_journal.c.member_id, _journal.c.event_at, _journal.c.seq, _journal.c.journal_id)
         with database_errors(self._engine), self._engine.connect() as connection:
-            frame = sql_frame("interactions", connection.execute(query).all())
+            rows = connection.execute(query, given).all()
+        if not rows:
+            return _NO_EVENTS
+        frame = sql_frame("interactions", rows)
         # Databases order text by their own collation; every reader of ours expects byte order.
         return frame.sort("member_id", "event_at", "seq", maintain_order=True)
 

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from bisect import bisect_left, bisect_right
+from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
-from functools import lru_cache
+from functools import cached_property, lru_cache, partial
+from itertools import accumulate
 from pathlib import Path
+from threading import Lock
 
 import polars as pl
+from cachetools import LRUCache
 
 from playbill.clock import from_microseconds
 from playbill.errors import IntegrityError
@@ -16,6 +20,52 @@ from playbill.schema import TABLES
 from playbill.tables.event_log import ORDER, bucket_files, bucket_of, bucket_paths, day_files, days_between
 from playbill.tables.frames import columns_of, log_schema, scan_files, scan_table, utc_literal
 from playbill.tables.generations import INTERACTIONS, MANIFEST, GenerationManifest
+
+
+PAGE_ROWS = 8_192  # as many as a row group of `by_member`, so that one page is one read
+PAGE_BYTES = 128 * 2**20  # memory of this process for pages that may be asked for again
+
+
+class Page:
+    """Rows of a file by members: what each member has there.
+
+    Args:
+        rows: With `member_id`, each member's together.
+    """
+
+    def __init__(self, rows: pl.DataFrame) -> None:
+        self.rows, self.nbytes = rows, int(rows.estimated_size())
+        runs = rows.get_column("member_id").rle().struct.unnest()
+        lengths = runs.get_column("len").to_list()
+        places = zip(accumulate(lengths, initial=0), lengths, strict=False)
+        self._places = dict(zip(runs.get_column("value").to_list(), places, strict=False))
+
+    def of(self, member_id: str) -> pl.DataFrame | None:
+        """Return a member's rows, None where they have none here."""
+        place = self._places.get(member_id)
+        return None if place is None else self.rows.slice(*place)
+
+
+class Pages:
+    """Parts of files, those asked for last (in bytes). Safe to share between threads."""
+
+    def __init__(self, most: int = PAGE_BYTES) -> None:
+        self._kept: LRUCache[object, Page] = LRUCache(most, getsizeof=lambda page: page.nbytes)
+        self._lock = Lock()
+
+    def page(self, key: object, read: Callable[[], pl.DataFrame]) -> Page:
+        """Return the page of a key, read where it is not in memory."""
+        with self._lock:
+            found = self._kept.get(key)
+        if found is None:
+            found = Page(read())
+            with self._lock:
+                if found.nbytes <= self._kept.maxsize:
+                    self._kept[key] = found
+        return found
+
+
+_pages = Pages()
 
 
 class Published:
@@ -29,6 +79,8 @@ class Published:
         self.folder = folder
         self.manifest = GenerationManifest.load(folder)
         self.log_schema = log_schema(INTERACTIONS, self.manifest.columns or self._columns_of_a_file(), folder)
+        self._buckets = lru_cache(maxsize=None)(lambda number: bucket_paths(folder, number))
+        self._page_starts = lru_cache(maxsize=None)(self._first_members)
 
     @property
     def data_end(self) -> datetime:
@@ -76,6 +128,37 @@ class Published:
             for part, paths in zip(parts, buckets, strict=True)
         ]
         return pl.concat(ordered) if ordered else self.log_schema.to_frame().lazy()
+
+    def of_member(self, member_id: str) -> pl.DataFrame:
+        """Return one member's events in the log's order; the pages that they are on stay in memory."""
+        if not self.manifest.bucket_starts:
+            return self.log_schema.to_frame()
+        paths = self._buckets(bucket_of(self.manifest.bucket_starts, member_id))
+        self.require_sound(paths)
+        parts = [part for path in paths for part in self._on_pages(path, member_id)]
+        rows = parts[0] if len(parts) == 1 else pl.concat([self.log_schema.to_frame(), *parts])
+        return rows if len(paths) == 1 else rows.sort(ORDER, maintain_order=True)
+
+    def _on_pages(self, path: Path, member_id: str) -> list[pl.DataFrame]:
+        """Return a member's events on each page of a file that has any."""
+        digest, starts, parts = content_digest(path), self._page_starts(path), []
+        # The page before the first one that begins with the member may end with events of theirs.
+        for number in range(max(bisect_left(starts, member_id) - 1, 0), bisect_right(starts, member_id)):
+            page = _pages.page((digest, self._schema_text, number), partial(self._page, path, number))
+            if (rows := page.of(member_id)) is not None:
+                parts.append(rows)
+        return parts
+
+    def _page(self, path: Path, number: int) -> pl.DataFrame:
+        return self._scan([path]).slice(number * PAGE_ROWS, PAGE_ROWS).collect()
+
+    def _first_members(self, path: Path) -> list[str]:
+        members = self._scan([path]).select("member_id").gather_every(PAGE_ROWS).collect()
+        return members.get_column("member_id").to_list()
+
+    @cached_property
+    def _schema_text(self) -> str:
+        return str(self.log_schema)
 
     def member_ranges(self, events: int) -> list[tuple[str, str]]:
         """Return the first and the last member of ranges of about `events` events, in the log's order.

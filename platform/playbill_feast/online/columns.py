@@ -1,4 +1,4 @@
-"""Stored columns from Arrow, and to Arrow, to the Python objects that Feast's responses hold, and to polars series."""
+"""Stored columns from Arrow, and to Arrow, and to the Python objects that Feast's responses hold."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from itertools import pairwise
 from typing import Any
 
 import numpy as np
-import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -40,6 +39,7 @@ _SCALAR_TYPES = {
     "bytes": pa.large_binary(),
     "proto": pa.large_binary(),
 }
+READABLE = frozenset({*FIXED, "string"})  # Kinds whose Arrow columns any frame reads as they are
 EVENT_TIME = "__event_timestamp"  # Column of event times: microseconds, UTC, null where an entity has no row
 
 
@@ -268,31 +268,3 @@ def _python_numbers(values: np.ndarray[Any, Any], kind: str) -> list[Any]:
 def _texts(blobs: Blobs, kind: str) -> list[Any]:
     decode: Callable[[bytes], str] = bytes.decode
     return list(map(decode, slices(blobs))) if kind == "string" else list(slices(blobs))
-
-
-READABLE = frozenset({*FIXED, "string"})  # Kinds that `series_of` reads
-
-
-def series_of(name: str, column: StoredColumn) -> pl.Series:
-    """Return a stored column of a kind in `READABLE` under a name, null where it has no value."""
-    values = column.values
-    if isinstance(values, Blobs):
-        spans = zip(values.starts.tolist(), values.lengths.tolist(), strict=True)
-        valid = [True] * len(values.starts) if column.valid is None else column.valid.tolist()
-        texts = [
-            values.data[start : start + length].tobytes().decode() if there else None
-            for (start, length), there in zip(spans, valid, strict=True)
-        ]
-        return pl.Series(name, texts, pl.String)
-    series = pl.Series(name, values.astype("bool") if column.kind == "bool" else values)
-    if column.valid is not None:
-        series = series.set(pl.Series(~column.valid), None)
-    elif column.kind == "time":
-        series = series.set(series == NO_TIME, None)
-    return series.cast(pl.Datetime("us", "UTC")) if column.kind == "time" else series
-
-
-def moments_of(name: str, event_us: Ints) -> pl.Series:
-    """Return event times, null where there is no row."""
-    times = pl.Series(name, event_us)
-    return times.set(times == NEVER, None).cast(pl.Datetime("us", "UTC"))

@@ -144,10 +144,16 @@ class PromotionLog:
 
     def models(self) -> tuple[str, ...]:
         """Return the models that were ever decided on, sorted."""
-        query = sa.select(_decisions.c.name).distinct()
+        return self._names(_decisions)
+
+    def approved_models(self) -> tuple[str, ...]:
+        """Return the models that have an approved version, sorted."""
+        return self._names(_approvals)
+
+    def _names(self, table: sa.Table) -> tuple[str, ...]:
         prefix = self._name("")
         with database_errors(self.engine), self.engine.connect() as connection:
-            names = connection.execute(query).scalars().all()
+            names = connection.execute(sa.select(table.c.name).distinct()).scalars().all()
         return tuple(sorted(name.removeprefix(prefix) for name in names if name.startswith(prefix)))
 
     def record(self, decision: Decision, lease: Lease, run_id: str | None = None) -> Decision:
