@@ -34,6 +34,7 @@ __all__ = [
     "Viewer",
     "emptying_rule",
     "explain",
+    "in_order",
     "popularity_percentile",
     "select",
 ]
@@ -228,6 +229,11 @@ class MemberHistory:
     my_list: Columns = field(default_factory=_none)
 
 
+def in_order(history: pl.DataFrame) -> pl.DataFrame:
+    """Return rows of `interactions` by `seq`, in which they nearly always are."""
+    return history if history["seq"].is_sorted() else history.sort("seq", maintain_order=True)
+
+
 def past_of(history: pl.DataFrame, catalogue: Catalogue) -> MemberHistory:
     """Read a member's past.
 
@@ -236,20 +242,19 @@ def past_of(history: pl.DataFrame, catalogue: Catalogue) -> MemberHistory:
             known, progress. Without `seq` they are in order.
         catalogue: Whose columns count; other titles are left out.
     """
-    if "seq" in history.columns:
-        history = history.sort("seq", maintain_order=True)
-    progress = pl.col("progress").fill_nan(None) if "progress" in history.columns else pl.lit(None, pl.Float32)
+    events = in_order(history) if "seq" in history.columns else history
     # In four bytes, as the log keeps it: 0.9 is a little less there than written out.
-    done = progress.cast(pl.Float32) >= pl.lit(FINISHED, pl.Float32)
-    events = history.filter(pl.col("action").is_in(_READ)).select(
-        "action", "title_id", at=pl.col("event_at").dt.epoch("us"), done=done
-    )
-    titles = [catalogue.column(title) for title in events["title_id"].to_list()]
-    actions, times = events["action"].to_list(), events["at"].to_list()
+    progress = np.full(len(events), np.nan, np.float32)
+    if "progress" in events.columns:
+        progress = events["progress"].cast(pl.Float32).to_numpy()
+    over = np.where(np.isnan(progress), None, progress >= np.float32(FINISHED)).tolist()  # type: ignore[call-overload]
+    times = events["event_at"].to_numpy().astype("datetime64[us]").view(np.int64).tolist()
     lists: tuple[dict[int, int], ...] = ({}, {}, {}, {})
-    for title, action, at, over in zip(titles, actions, times, events["done"].to_list(), strict=True):
-        if title >= 0:
-            _note(lists, title, action, at, over)
+    for title, action, at, done in zip(
+        events["title_id"].to_list(), events["action"].to_list(), times, over, strict=True
+    ):
+        if action in _READ and (column := catalogue.column(title)) != ABSENT:
+            _note(lists, column, action, at, done)
     finished_at = np.fromiter(reversed(lists[2].values()), np.int64, len(lists[2]))
     played, going, finished, listed = (np.fromiter(reversed(own), np.int64, len(own)) for own in lists)
     return MemberHistory(played, going, finished, finished_at, listed)

@@ -20,7 +20,7 @@ from playbill.definitions.specs import CandidatesSpec, RowSpec
 from playbill.definitions.specs.candidates import ABOUT_TITLES
 from playbill.definitions.specs.row import GeneratorSpec, WordsSpec
 from playbill.ranking.blend import Scores
-from playbill.ranking.candidates import ABSENT, Catalogue, Columns, Mask, Viewer, select
+from playbill.ranking.candidates import ABSENT, Catalogue, Columns, Mask, Viewer, in_order, select
 from playbill.ranking.combinations import choose, combinations_of, name_of, named_combination, tidy, word_key
 from playbill.ranking.fallbacks import fallback_scores
 from playbill.ranking.popularity import PlayLog
@@ -48,23 +48,24 @@ class Taste:
 
 def taste_of(history: pl.DataFrame, catalogue: Catalogue) -> Taste:
     """Read a member's taste from rows of `interactions`, all of them before the request."""
-    events = history.filter(pl.col("action").is_in(["play", "thumbs_up", "thumbs_down"])).drop_nulls("title_id")
-    of_title = (
-        events.sort("seq")
-        .group_by("title_id", maintain_order=True)
-        .agg(
-            pl.col("action").filter(pl.col("action") != "play").last().alias("thumb"),
-            pl.col("seq").filter(pl.col("action") == "play").max().alias("played"),
-            pl.col("seq").max().alias("newest"),
-        )
-    )
-    watched = of_title.drop_nulls("played").sort("played", "title_id", descending=[True, False])
-    up = (pl.col("thumb") == "thumbs_up").fill_null(False).alias("up")
-    kept = of_title.filter(pl.col("thumb").is_null() | up)
-    kept = kept.with_columns(up).sort("up", "newest", "title_id", descending=[True, True, False])
-    liked = catalogue.columns(kept["title_id"])
+    events = in_order(history)
+    columns = (events.get_column(name).to_list() for name in ("title_id", "action", "seq"))
+    thumb, played, newest = dict[str, str](), dict[str, int](), dict[str, int]()
+    # A loop, as a history is short: frames would take five times as long.
+    for title, action, seq in zip(*columns, strict=True):
+        if title is None or action not in ("play", "thumbs_up", "thumbs_down"):
+            continue
+        newest[title] = seq
+        if action == "play":
+            played[title] = seq
+        else:
+            thumb[title] = action
+    watched = sorted(played, key=lambda title: (-played[title], title))
+    kept = [title for title in newest if thumb.get(title) != "thumbs_down"]
+    kept.sort(key=lambda title: (title not in thumb, -newest[title], title))
+    liked = catalogue.columns(kept)
     genres, characters = (_frequent(masks, liked) for masks in (catalogue.genres, catalogue.characters))
-    return Taste(catalogue.columns(watched["title_id"]), liked, genres, characters)
+    return Taste(catalogue.columns(watched), liked, genres, characters)
 
 
 def _frequent(masks: Mapping[str, Mask], liked: Columns) -> tuple[str, ...]:

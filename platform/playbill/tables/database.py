@@ -189,7 +189,15 @@ def sql_columns(table: str) -> list[sa.Column[Any]]:
 def sql_row(table: str, row: Mapping[str, Any]) -> dict[str, Any]:
     """Return every canonical column of a row as its SQL value; columns not given are null."""
     values = {column.name: row.get(column.name) for column in TABLES[table].columns}
-    return {name: to_microseconds(value) if isinstance(value, datetime) else value for name, value in values.items()}
+    for name in _moments(table):
+        if values[name] is not None:
+            values[name] = to_microseconds(values[name])
+    return values
+
+
+@cache
+def _moments(table: str) -> tuple[str, ...]:
+    return tuple(column.name for column in TABLES[table].columns if column.type == "timestamp")
 
 
 def sql_frame(table: str, rows: Sequence[Sequence[Any]]) -> pl.DataFrame:
@@ -235,6 +243,14 @@ def insert_frame(connection: sa.Connection, table: sa.Table, name: str, rows: pl
     return sum(connection.execute(counting, part.to_dicts()).rowcount for part in plain.iter_slices(_BULK_ROWS))
 
 
+@cache
+def _unless_there(table: sa.Table, dialect: str, key: tuple[str, ...]) -> sa.Insert:
+    """Return an insert that passes over rows whose key is there, and counts the others."""
+    maker = sqlite.insert if dialect == "sqlite" else postgresql.insert
+    # Counting by RETURNING would send every row back: several times as slow.
+    return maker(table).on_conflict_do_nothing(index_elements=key).execution_options(preserve_rowcount=True)
+
+
 def insert_new(
     connection: sa.Connection, table: sa.Table, rows: Sequence[Mapping[str, Any]], key: Sequence[str]
 ) -> int:
@@ -245,11 +261,8 @@ def insert_new(
     """
     if not rows:
         return 0
-    dialect = connection.dialect.name
-    if dialect in ("sqlite", "postgresql"):
-        maker = sqlite.insert if dialect == "sqlite" else postgresql.insert
-        statement = maker(table).on_conflict_do_nothing(index_elements=list(key)).returning(table.c[key[0]])
-        return len(connection.execute(statement, list(rows)).all())
+    if connection.dialect.name in ("sqlite", "postgresql"):
+        return int(connection.execute(_unless_there(table, connection.dialect.name, tuple(key)), list(rows)).rowcount)
     columns = [table.c[name] for name in key]
     known = set()
     for row in rows:

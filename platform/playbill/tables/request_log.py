@@ -107,16 +107,22 @@ def _request_problems(request: Mapping[str, Any], slates: Sequence[Mapping[str, 
     return problems
 
 
+_COLUMNS = {
+    table: {column.name: (column, _VALUES[column.type]) for column in TABLES[table].columns}
+    for table in ("requests", "slates")
+}
+
+
 def _problems(table: str, where: str, row: Mapping[str, Any]) -> list[Problem]:
-    names = TABLES[table].names()
-    found = [Problem(f"{where}.{name}", "unknown column.") for name in row if name not in names]
-    for column in TABLES[table].columns:
-        value, place = row.get(column.name), f"{where}.{column.name}"
+    columns = _COLUMNS[table]
+    found = [Problem(f"{where}.{name}", "unknown column.") for name in row if name not in columns]
+    for name, (column, types) in columns.items():
+        value = row.get(name)
         if value is None:
             if not column.nullable:
-                found.append(Problem(place, "missing."))
-        elif not isinstance(value, _VALUES[column.type]) or isinstance(value, bool):
-            found.append(Problem(place, f"expected {column.type}, got {type(value).__name__}."))
+                found.append(Problem(f"{where}.{name}", "missing."))
+        elif not isinstance(value, types) or isinstance(value, bool):
+            found.append(Problem(f"{where}.{name}", f"expected {column.type}, got {type(value).__name__}."))
         elif isinstance(value, datetime) and value.tzinfo is None:
-            found.append(Problem(place, "the timestamp has no time zone."))
+            found.append(Problem(f"{where}.{name}", "the timestamp has no time zone."))
     return found
