@@ -29,6 +29,7 @@ from playbill.config import Workspace
 from playbill.features.reports import REQUEST_AT, FeatureColumn, OnlineFeatures, TitleSnapshots
 from playbill.features.snapshots import dense_snapshots, is_after, requested_rows, shaped
 from playbill.files import write_text
+from playbill.tables.frames import epoch_us
 from playbill_feast.asof_join import ViewValues
 from playbill_feast.offline.parquet_files import parts_of, scan_parts
 from playbill_feast.online.backend import PackedDatabase, ReadRequest
@@ -56,7 +57,7 @@ def code_digest(source: str) -> str:
 
 def request_time(rows: pl.DataFrame) -> Mapping[str, npt.NDArray[np.float32]]:
     """When the request is made, in UTC: `request_time` of the shipped feature_repo."""
-    hours = _microseconds(rows, REQUEST_AT) // _HOUR_US
+    hours = epoch_us(rows.get_column(REQUEST_AT)) // _HOUR_US
     day = (hours // 24 + _FIRST_DAY) % 7
     angle = 2 * np.pi * day / 7
     return {
@@ -71,9 +72,9 @@ def elapsed(**since: tuple[str, int]) -> Derived:
     """Return a view of whole seconds gone by: feature -> column of the moment counted from, and seconds in its unit."""
 
     def derive(rows: pl.DataFrame) -> Mapping[str, npt.NDArray[np.float32]]:
-        at, passed = _microseconds(rows, REQUEST_AT) // 1_000_000, {}
+        at, passed = epoch_us(rows.get_column(REQUEST_AT)) // 1_000_000, {}
         for name, (column, unit) in since.items():
-            begun = _microseconds(rows, column)
+            begun = epoch_us(rows.get_column(column))
             values = (at - begun // 1_000_000).astype(np.float64) / unit
             passed[name] = np.where(begun == _NOT_A_TIME, np.nan, values).astype(np.float32)
         return passed
@@ -83,11 +84,6 @@ def elapsed(**since: tuple[str, int]) -> Derived:
 
 _HOUR_US, _FIRST_DAY = 3_600_000_000, 3  # 1970-01-01 was a Thursday
 _NOT_A_TIME = np.iinfo(np.int64).min
-
-
-def _microseconds(rows: pl.DataFrame, column: str) -> npt.NDArray[np.int64]:
-    """Return moments as numbers: of a row or two, arrays take a tenth of the time that expressions do."""
-    return rows.get_column(column).to_numpy().astype("datetime64[us]").view(np.int64)
 
 
 KNOWN: Mapping[str, Derived] = {

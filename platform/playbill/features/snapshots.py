@@ -14,8 +14,10 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from playbill.clock import to_microseconds
 from playbill.errors import DataError, Problem
 from playbill.features.reports import REQUEST_AT, FeatureColumn, FeatureEntity, TitleSnapshots
+from playbill.tables.frames import epoch_us
 from playbill_feast.asof_join import AsOfRows, ViewValues, as_of_join, latest_values
 from playbill_feast.frames import EVENT_AT, in_utc
 from playbill_feast.online.columns import EVENT_TIME
@@ -84,9 +86,8 @@ def is_after(values_at: pl.DataFrame, at: datetime, count: int) -> pl.Series:
     """Mark the `count` rows that have a value from after a moment; none where there are no views."""
     if not values_at.width:
         return pl.repeat(False, count, dtype=pl.Boolean, eager=True)
-    moment = np.datetime64(at.astimezone(UTC).replace(tzinfo=None), "us")
-    after = [column.to_numpy().astype("datetime64[us]") > moment for column in values_at]  # "not a time" is not after
-    return pl.Series(np.logical_or.reduce(after))
+    moment = to_microseconds(at)
+    return pl.Series(np.logical_or.reduce([epoch_us(column) > moment for column in values_at]))
 
 
 def alive(view: str, ttl: timedelta | None, found: pa.Table, at: datetime) -> dict[str, pa.ChunkedArray]:

@@ -19,6 +19,7 @@ Axis letters: H heads, C canvases, B history lengths, K terms, T titles, J neigh
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -73,8 +74,21 @@ class Plays:
         order = np.lexsort((-weight[kept], cell))
         cell, value = cell[order], weight[kept][order]
         first = np.flatnonzero(np.diff(cell, prepend=-1))
-        place = (cell[first] // titles, cell[first] % titles)
-        return sparse.csr_array((value[first].astype(np.float32), place), shape=(self.count, titles))
+        owner, title = np.divmod(cell[first], titles)
+        ends = np.concatenate([[0], np.cumsum(np.bincount(owner, minlength=self.count))])
+        return sparse.csr_array((value[first].astype(np.float32), title, ends), shape=(self.count, titles))
+
+
+class _Cells(NamedTuple):
+    """Some titles of U histories."""
+
+    row: Ints64
+    title: Ints64
+    count: int  # U
+
+    def sums(self, values: Floats64) -> Floats64:
+        """Return [U] sums of a value of each."""
+        return np.bincount(self.row, values, self.count)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,17 +98,13 @@ class WeekPlays:
     values: Floats32
     moment: Ints64
 
-    def moments(self, outside: sparse.csr_array) -> tuple[Floats64, Floats64]:
-        """Return [U] mean and deviation over the titles that are not [U, T] outside."""
-        row = np.repeat(np.arange(len(self.moment)), np.diff(outside.indptr))
-        own = self.values[self.moment[row], outside.indices].astype(np.float64)
+    def moments(self, played: _Cells, count: Floats64) -> tuple[Floats64, Floats64]:
+        """Return [U] mean and deviation over the `count` [U] titles that were not played."""
+        own = self.values[self.moment[played.row], played.title].astype(np.float64)
         total_S = self.values.sum(axis=1, dtype=np.float64)
         square_S = np.array([np.vdot(exact, exact) for exact in map(np.float64, self.values)])
-        total = total_S[self.moment] - np.bincount(row, own, len(self.moment))
-        square = square_S[self.moment] - np.bincount(row, own**2, len(self.moment))
-        count = np.maximum(self.values.shape[1] - np.diff(outside.indptr), 1)
-        mean = total / count
-        return mean, np.sqrt(np.maximum(square / count - mean**2, 0.0))
+        total = total_S[self.moment] - played.sums(own)
+        return _mean_and_deviation(total, square_S[self.moment] - played.sums(own**2), count)
 
 
 class HistoryTerms(nn.Module):
@@ -154,7 +164,7 @@ class HistoryTerms(nn.Module):
                 if week is not None:
                     found[:, place] = week.values[week.moment]
             else:
-                each, share = self._sparse(term, plays, later, known)
+                each, share = self._sparse(term, plays, later)
                 found[:, place, :known] = each.toarray()
                 if share.any():
                     found[:, place, :known] -= np.outer(share, self.popularity.numpy()).astype(np.float32)
@@ -169,37 +179,42 @@ class HistoryTerms(nn.Module):
 
         `weights_UK` are those of the terms in each history.
         """
-        later, padding = plays.later(), np.arange(plays.count)
-        owner, title = np.append(plays.owner, padding), np.append(plays.title, np.zeros(plays.count, np.int64))
-        outside = sparse.csr_array((np.ones(len(owner)), (owner, title)), shape=(plays.count, titles))
-        outside.data[:] = 1.0
+        later, each_history = plays.later(), np.arange(plays.count)
+        unseen = np.ones((plays.count, titles), np.bool_)
+        unseen[plays.owner, plays.title] = False
+        unseen[:, 0] = False
+        played = _Cells(*np.nonzero(~unseen), plays.count)
+        count = np.maximum(titles - np.bincount(played.row, minlength=plays.count), 1).astype(np.float64)
         logs = np.pad(self.popularity.numpy(), (0, titles - len(self.popularity)))
         moments = 0 if week is None else len(week.values)
         # Of everybody: 1, log popularity, and the week's plays at each moment.
         share_UX = np.zeros((plays.count, 2 + moments))
-        own = sparse.csr_array((plays.count, titles), dtype=np.float64)
+        own_UT = np.zeros((plays.count, titles))
         for place, term in enumerate(self.config.terms):
             if not weights_UK[:, place].any():
                 continue
             if term == "popular_7d":
                 if week is None:
                     continue
-                mean, spread = week.moments(outside)
+                mean, spread = week.moments(played, count)
                 scale = _scales(weights_UK[:, place], mean, spread)
-                share_UX[padding, 2 + week.moment] += scale
+                share_UX[each_history, 2 + week.moment] += scale
             else:
-                each, share = self._sparse(term, plays, later, titles)
-                mean, spread = _moments_of(each, outside, logs, share)
+                each, share = self._sparse(term, plays, later)
+                row, values = np.repeat(each_history, np.diff(each.indptr)), each.data.astype(np.float64)
+                cell = row * titles + each.indices
+                inside = unseen.ravel()[cell]
+                own = _Cells(row[inside], each.indices[inside], plays.count)
+                mean, spread = _moments_of(own, values[inside], (played, count), logs, share)
                 scale = _scales(weights_UK[:, place], mean, spread)
-                own = own + sparse.diags_array(scale) @ each
+                own_UT.ravel()[cell] += scale[row] * values
                 share_UX[:, 1] -= scale * share
             share_UX[:, 0] -= scale * mean
         general_XT = np.concatenate(
             [np.ones((1, titles), np.float32), logs[None], *([] if week is None else [week.values])]
         )
         found: Floats32 = share_UX.astype(np.float32) @ general_XT
-        own = own.tocsr()
-        found[np.repeat(padding, np.diff(own.indptr)), own.indices] += own.data.astype(np.float32)
+        found += own_UT.astype(np.float32)
         found[:, 0] = 0
         return found
 
@@ -209,17 +224,17 @@ class HistoryTerms(nn.Module):
         found: Floats32 = own[canvas, length_group(lengths)]
         return found
 
-    def _sparse(self, term: str, plays: Plays, later: Floats64, titles: int) -> tuple[sparse.csr_array, Floats64]:
-        """Return [U, titles] what a term says of titles, and [U] what is then taken off each per log popularity."""
+    def _sparse(self, term: str, plays: Plays, later: Floats64) -> tuple[sparse.csr_array, Floats64]:
+        """Return [U, T] what a term says of titles, and [U] what is then taken off each per log popularity."""
         if term == "transitions":
             weight = np.where(later < LAST_PLAYS, LAST_DECAY**later, 0.0)
         else:
             weight = RECENT_DECAY**later if term == "recent_ease" else np.ones(len(later))
         history = plays.matrix(weight, len(self.popularity))
-        found = sparse.csr_array(history @ self._matrix(TABLES[term]))
-        found.resize(plays.count, titles)
-        share = POPULARITY_SHARE if term == "transitions" else 0.0
-        return found, share * np.asarray(history.sum(axis=1), np.float64).ravel()
+        found = history @ self._matrix(TABLES[term])
+        if term != "transitions":
+            return found, np.zeros(plays.count)
+        return found, POPULARITY_SHARE * np.asarray(history.sum(axis=1), np.float64).ravel()
 
     def _matrix(self, table: str) -> sparse.csr_array:
         if table not in self._matrices:
@@ -251,21 +266,24 @@ def standardised(values: Floats32, inside: Bools) -> Floats32:
 
 
 def _moments_of(
-    values: sparse.csr_array, outside: sparse.csr_array, logs: Floats32, share: Floats64
+    cells: _Cells, values: Floats64, rest: tuple[_Cells, Floats64], logs: Floats32, share: Floats64
 ) -> tuple[Floats64, Floats64]:
-    """Return [U] mean and deviation of `values - share * logs` over the titles that are not outside."""
-    own = outside.multiply(values)
-    count = np.maximum(outside.shape[1] - np.asarray(outside.sum(axis=1)).ravel(), 1)
-    exact = values.astype(np.float64)
-    squares = exact**2  # of each number: these are sparse arrays, not matrices
-    total = np.asarray(exact.sum(axis=1)).ravel() - np.asarray(own.sum(axis=1)).ravel()
-    square = np.asarray(squares.sum(axis=1)).ravel() - np.asarray(own.multiply(own).sum(axis=1)).ravel()
+    """Return [U] mean and deviation of `values - share * logs` over the titles that were not played.
+
+    The values are those of some cells, none of them played, and 0 elsewhere; `rest` has the titles that were played,
+    and [U] how many were not.
+    """
+    total, square, (played, count) = cells.sums(values), cells.sums(values**2), rest
     if share.any():
-        logs = logs.astype(np.float64)
-        both = exact @ logs - np.asarray(own @ logs).ravel()
-        of_logs, of_squares = logs.sum() - outside @ logs, (logs**2).sum() - outside @ logs**2
+        exact = logs.astype(np.float64)
+        both, own = cells.sums(values * exact[cells.title]), exact[played.title]
+        of_logs, of_squares = exact.sum() - played.sums(own), (exact**2).sum() - played.sums(own**2)
         square += share * (share * of_squares - 2 * both)
         total -= share * of_logs
+    return _mean_and_deviation(total, square, count)
+
+
+def _mean_and_deviation(total: Floats64, square: Floats64, count: Floats64) -> tuple[Floats64, Floats64]:
     mean = total / count
     return mean, np.sqrt(np.maximum(square / count - mean**2, 0.0))
 

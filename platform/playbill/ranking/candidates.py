@@ -22,6 +22,7 @@ from playbill.clock import to_microseconds
 from playbill.datasets.candidate_masks import NEVER, in_launch_window, launch_bounds
 from playbill.definitions.specs import CandidatesSpec, PercentileRange
 from playbill.ranking.catalogue import ABSENT, EVERYWHERE, Catalogue, Columns, Counts
+from playbill.tables.frames import epoch_us
 
 __all__ = [
     "ABSENT",
@@ -248,7 +249,7 @@ def past_of(history: pl.DataFrame, catalogue: Catalogue) -> MemberHistory:
     if "progress" in events.columns:
         progress = events["progress"].cast(pl.Float32).to_numpy()
     over = np.where(np.isnan(progress), None, progress >= np.float32(FINISHED)).tolist()  # type: ignore[call-overload]
-    times = events["event_at"].to_numpy().astype("datetime64[us]").view(np.int64).tolist()
+    times = epoch_us(events["event_at"]).tolist()
     lists: tuple[dict[int, int], ...] = ({}, {}, {}, {})
     for title, action, at, done in zip(
         events["title_id"].to_list(), events["action"].to_list(), times, over, strict=True

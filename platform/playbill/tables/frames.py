@@ -11,8 +11,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+import numpy as np
 import polars as pl
 
+from playbill.arrays import Ints64
 from playbill.errors import IntegrityError, did_you_mean
 from playbill.schema import NAMESPACED, TABLES, Column, ColumnType, Table
 
@@ -59,6 +61,11 @@ def utc_literal(moment: datetime) -> pl.Expr:
     if moment.tzinfo is None:
         raise ValueError(f"{moment.isoformat()} has no time zone")
     return pl.lit(moment.astimezone(UTC), dtype=TIMESTAMP)
+
+
+def epoch_us(moments: pl.Series) -> Ints64:
+    """Return microseconds since 1970, the smallest number for null: `dt.epoch` in a tenth of the time of a few rows."""
+    return moments.to_numpy().astype("datetime64[us]", copy=False).view(np.int64)
 
 
 def empty_frame(table: str) -> pl.DataFrame:

@@ -6,6 +6,7 @@ Letters: N requests, G grams, F numeric and C categorical columns.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,8 @@ from playbill.arrays import Bools, Floats32, Ints64
 from playbill.datasets.encoding.text import gram_arrays, typed_text
 from playbill.datasets.encoding.tokens import floor_moments, hour_of_week, row_position_buckets, situations
 from playbill.tables import Vocabulary
+from playbill.tables.frames import epoch_us
+from playbill.tables.vocabulary import SHORT
 
 if TYPE_CHECKING:
     from playbill.datasets.encoding.encoder import Encoder, EncoderState
@@ -46,14 +49,14 @@ def encode_contexts(encoder: Encoder, rows: pl.DataFrame) -> ContextColumns:
     """Encode what is known of N requests; see `Encoder.contexts`."""
     state, canvas = encoder.state, rows["canvas"]
     carried = Carried(state, canvas)
-    moments = rows["event_at"].dt.epoch("us").to_numpy().astype(np.int64)
+    moments = epoch_us(rows["event_at"])
     indices = {name: _index(encoder, rows, name, carried) for name in ("country", "device", "language", "row")}
     source_title = _source_titles(encoder, rows, carried)
     grams, offsets = _queries(encoder, rows, carried)
     requested = np.diff(offsets, append=len(grams)) > 0
     by_name = np.zeros(len(requested), np.bool_)
     if state.named_queries:
-        by_name = canvas.is_in(state.named_queries).to_numpy() & (source_title > 0) & ~requested
+        by_name = carried.on(state.named_queries) & (source_title > 0) & ~requested
     return ContextColumns(
         canvas=encoder.canvas_index(canvas),
         **indices,
@@ -73,7 +76,7 @@ def encode_contexts(encoder: Encoder, rows: pl.DataFrame) -> ContextColumns:
 def situations_of(encoder: Encoder, rows: pl.DataFrame, carried: Carried | None = None) -> Ints64:
     """Return [N] the moment of title snapshots of each request, with its country where title features depend on it."""
     state = encoder.state
-    floors = floor_moments(rows["event_at"].dt.epoch("us").to_numpy().astype(np.int64), state.snapshot_hours)
+    floors = floor_moments(epoch_us(rows["event_at"]), state.snapshot_hours)
     if not state.country_columns:
         return floors
     return situations(floors, _index(encoder, rows, "country", carried or Carried(state, rows["canvas"])))
@@ -84,7 +87,8 @@ class Carried:
 
     def __init__(self, state: EncoderState, canvas: pl.Series) -> None:
         self._state = state
-        self._names = canvas.unique().to_list()
+        # Of a few rows a dictionary knows it sooner.
+        self._names = list(dict.fromkeys(canvas.to_list())) if len(canvas) <= SHORT else canvas.unique().to_list()
         self._place = Vocabulary("canvas", self._names).encode(canvas).astype(np.int64) - 1
 
     def __call__(self, field: str) -> Bools:
@@ -95,6 +99,10 @@ class Carried:
         else:
             here = [name not in known or field in known[name] for name in self._names]
         return np.array(here, np.bool_)[self._place]
+
+    def on(self, canvases: Collection[str]) -> Bools:
+        """Mark the requests on some canvases."""
+        return np.array([name in canvases for name in self._names], np.bool_)[self._place]
 
 
 def field_of(state: EncoderState, column: str) -> str | None:
@@ -107,10 +115,10 @@ def field_of(state: EncoderState, column: str) -> str | None:
 def numeric_matrix(rows: pl.DataFrame, names: tuple[str, ...]) -> Floats32:
     """Return [N, F] float32 of numeric columns; null, an absent column and infinity are nan."""
     matrix = np.full((rows.height, len(names)), np.nan, np.float32)
-    there = {name: place for place, name in enumerate(names) if name in rows.columns}
-    if there:
-        found = rows.select(pl.col(list(there)).cast(pl.Float32, strict=False).fill_null(float("nan"))).to_numpy()
-        matrix[:, list(there.values())] = np.where(np.isinf(found), np.nan, found)
+    for place, name in enumerate(names):
+        if name in rows.columns:
+            matrix[:, place] = rows[name].cast(pl.Float32, strict=False).to_numpy()  # null is nan
+    matrix[np.isinf(matrix)] = np.nan
     return matrix
 
 
@@ -141,7 +149,7 @@ def _index(encoder: Encoder, rows: pl.DataFrame, field: str, carried: Carried) -
 def _row_positions(state: EncoderState, rows: pl.DataFrame, carried: Carried) -> Ints64:
     if "row_position" not in rows.columns or not state.row_positions:
         return np.zeros(rows.height, np.int64)
-    places = rows["row_position"].cast(pl.Float64).fill_null(np.nan).to_numpy()
+    places = rows["row_position"].cast(pl.Float64).to_numpy()  # null is nan
     return np.where(carried("row_position"), row_position_buckets(places), 0)
 
 
@@ -154,7 +162,7 @@ def _source_titles(encoder: Encoder, rows: pl.DataFrame, carried: Carried) -> In
 
 def _queries(encoder: Encoder, rows: pl.DataFrame, carried: Carried) -> tuple[Ints64, Ints64]:
     sizes = np.zeros(rows.height, np.int64)
-    if "query" not in rows.columns:
+    if "query" not in rows.columns or rows["query"].null_count() == rows.height:
         return np.zeros(0, np.int64), sizes
     texts = rows["query"].cast(pl.String).fill_null("")
     requested = np.nonzero((texts != "").to_numpy() & carried("query"))[0]

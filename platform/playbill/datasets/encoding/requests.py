@@ -134,8 +134,8 @@ def _past(request: Request, number: int) -> pl.DataFrame:
     """Keep the columns that tokens need, under a number of its own: one member may ask several times."""
     history = request.history
     assert history is not None
-    columns = [name for name in HISTORY_COLUMNS if name in history.columns]
-    return history.select(pl.lit(number).alias("member_id"), *columns)
+    columns = [history.get_column(name) for name in HISTORY_COLUMNS if name in history.columns]
+    return pl.DataFrame([pl.Series("member_id", np.full(history.height, number, np.int32)), *columns])
 
 
 def _rows(encoder: Encoder, requests: Sequence[Request]) -> pl.DataFrame:
@@ -146,12 +146,27 @@ def _rows(encoder: Encoder, requests: Sequence[Request]) -> pl.DataFrame:
         requested[name] = pl.Series(name, [getattr(request, name) for request in requests], dtype=pl.String)
     places = [request.row_position for request in requests]
     requested["row_position"] = pl.Series("row_position", places, dtype=pl.Int32)
-    for name in encoder.state.numeric:
-        values = [request.features.get(name) for request in requests]
-        requested[name] = pl.Series(name, values, dtype=pl.Float32, strict=False)
     for name in encoder.state.categorical:
         requested[name] = pl.Series(name, [_text(request.features.get(name)) for request in requests], dtype=pl.String)
-    return pl.DataFrame(requested)
+    return pl.DataFrame(requested).hstack(_numbers(encoder.state.numeric, requests))
+
+
+def _numbers(names: Sequence[str], requests: Sequence[Request]) -> pl.DataFrame:
+    """Return float32 columns, nan where a request says nothing or no number."""
+    # Rows of a page carry the very same features.
+    places = {id(request.features): place for place, request in enumerate(requests)}
+    known = {place: [_number(requests[place].features.get(name)) for name in names] for place in places.values()}
+    values = [known[places[id(request.features)]] for request in requests]
+    with np.errstate(over="ignore"):  # what is too large for four bytes is infinite, and that is missing
+        matrix = np.array(values, np.float64).reshape(len(requests), len(names)).astype(np.float32)
+    return pl.DataFrame(matrix, schema=list(names))
+
+
+def _number(value: Any) -> float:
+    try:
+        return float("nan") if value is None else float(value)
+    except (TypeError, ValueError):
+        return float("nan")
 
 
 def _text(value: Any) -> str | None:

@@ -30,6 +30,7 @@ from playbill.clock import from_microseconds, to_microseconds
 from playbill.datasets.arrays import HistoryArrays
 from playbill.schema import SESSION_PAUSE
 from playbill.tables import Vocabulary
+from playbill.tables.frames import epoch_us
 
 IGNORED_ACTIONS = ("impression",)
 FIELDS = ("title", "actions", "canvas", "device", "language", "gap", "duration")
@@ -76,11 +77,11 @@ def tokens_of(events: pl.DataFrame, codes: Codes) -> Tokens:
     device, language and duration_s where known.
     """
     titles = codes.titles.encode(events["title_id"])
-    shown = events["action"].is_in(IGNORED_ACTIONS).to_numpy()
+    shown = np.logical_or.reduce([(events["action"] == action).to_numpy() for action in IGNORED_ACTIONS])
     rows = np.nonzero((titles > 0) & ~shown)[0]
     title = titles[rows].astype(np.int64)
-    member = events["member_id"].rle_id().to_numpy().astype(np.int64)[rows]
-    moments = events["event_at"].dt.epoch("us").to_numpy()[rows]
+    member = _runs(events["member_id"])[rows]
+    moments = epoch_us(events["event_at"])[rows]
     starts = _starts(member, title, moments, codes.merge)
     firsts = np.nonzero(starts)[0]
     first_rows = rows[firsts]
@@ -93,6 +94,14 @@ def tokens_of(events: pl.DataFrame, codes: Codes) -> Tokens:
     seconds = _seconds(events, rows, firsts)
     values[:, 6] = duration_buckets(seconds)
     return Tokens(values, member[firsts], rows, np.cumsum(starts) - 1, seconds)
+
+
+def _runs(members: pl.Series) -> Ints64:
+    """Number rows of one member after the other."""
+    if not members.dtype.is_integer():
+        return members.rle_id().to_numpy().astype(np.int64)
+    numbers = members.to_numpy()
+    return np.cumsum(np.diff(numbers, prepend=numbers[:1]) != 0)
 
 
 def _starts(member: Ints64, title: Ints64, moments: Ints64, merge: Merge) -> Bools:
@@ -127,7 +136,7 @@ def _gaps(moments: Ints64, member: Ints64, firsts: Ints64) -> Ints64:
 def _seconds(events: pl.DataFrame, rows: Ints64, firsts: Ints64) -> Floats64:
     if "duration_s" not in events.columns or not len(firsts):
         return np.full(len(firsts), np.nan)
-    seconds = events["duration_s"].cast(pl.Float64).fill_null(np.nan).to_numpy()[rows]
+    seconds = events["duration_s"].cast(pl.Float64).to_numpy()[rows]  # null is nan
     known = np.add.reduceat((~np.isnan(seconds)).astype(np.int64), firsts) > 0
     total = np.add.reduceat(np.nan_to_num(seconds), firsts)
     return np.where(known, total, np.nan)

@@ -16,6 +16,7 @@ from playbill.clock import to_microseconds
 from playbill.datasets import Encoder, Request
 from playbill.datasets.encoding.tokens import floor_moment
 from playbill.models.history_terms import HistoryTerms, Plays, WeekPlays
+from playbill.tables.frames import epoch_us
 
 PLAY = "play"
 
@@ -155,20 +156,29 @@ def plays_of(histories: Sequence[pl.DataFrame | None], encoder: Encoder) -> Play
     if not known:
         nothing = np.zeros(0, np.int64)
         return Plays(nothing, nothing, nothing, len(histories))
-    frames = [frame for _, frame in known]
-    owner = np.repeat(np.array([place for place, _ in known]), [frame.height for frame in frames]).astype(np.int64)
-    title = encoder.title_rows.encode(together(frames, "title_id")).astype(np.int64)
-    moment = together(frames, "event_at").dt.epoch("us").to_numpy().astype(np.int64)
-    played = (together(frames, "action") == PLAY).to_numpy()
+    frames = {id(frame): frame for _, frame in known}  # the rows of a page share one
+    title = encoder.title_rows.encode(together([*frames.values()], "title_id")).astype(np.int64)
+    moment = epoch_us(together([*frames.values()], "event_at"))
+    played = (together([*frames.values()], "action") == PLAY).to_numpy()
     used = played & (title > 0) & (title < encoder.trained_titles)
-    return Plays(owner[used], title[used], moment[used], len(histories))
+    stops = np.cumsum([frame.height for frame in frames.values()]).tolist()
+    own = {
+        key: start + np.flatnonzero(used[start:stop])
+        for key, start, stop in zip(frames, [0, *stops], stops, strict=False)
+    }
+    rows = [own[id(frame)] for _, frame in known]
+    owner, row = np.repeat([place for place, _ in known], [*map(len, rows)]), np.concatenate(rows)
+    return Plays(owner.astype(np.int64), title[row], moment[row], len(histories))
 
 
 def together(frames: Sequence[pl.DataFrame], name: str) -> pl.Series:
     """Return a column of several frames as one; a cast of each by itself would cost more than all the rest."""
-    columns = [frame[name] for frame in frames]
+    columns = [frame.get_column(name) for frame in frames]
     alike = all(column.dtype == columns[0].dtype for column in columns)
-    whole = pl.concat(columns if alike else [column.cast(pl.String) for column in columns])
+    if len(columns) == 1:
+        whole = columns[0]
+    else:
+        whole = pl.concat(columns if alike else [column.cast(pl.String) for column in columns])
     return whole if whole.dtype.is_temporal() else whole.cast(pl.String)
 
 
@@ -176,6 +186,6 @@ def played_by_members(plays: pl.DataFrame, encoder: Encoder) -> Plays:
     """Return plays (members one after the other, each in order) as one history for each member."""
     owner = plays["member_id"].rle_id().to_numpy().astype(np.int64)
     title = encoder.title_rows.encode(plays["title_id"]).astype(np.int64)
-    moment = plays["event_at"].dt.epoch("us").to_numpy().astype(np.int64)
+    moment = epoch_us(plays["event_at"])
     used: Bools = (title > 0) & (title < encoder.trained_titles)
     return Plays(owner[used], title[used], moment[used], int(owner.max(initial=-1)) + 1)
