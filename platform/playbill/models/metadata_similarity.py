@@ -87,7 +87,7 @@ class TitleLikeness:
         others = self if others is None else others
         groups = others.groups
         of_facts_SG = _same(self._facts[:, sources, None], others._facts[:, None, groups.first]) @ weights[1:4]
-        shared = self.bags["genres"][sources] @ others._turned("genres")[:, groups.first]
+        shared = self.bags["genres"][sources] @ others._turned_by_group("genres")
         of_facts_SG += shared.toarray() * weights[KINDS.index("genres")]
         found: Exact = of_facts_SG[:, groups.of]
         for kind, name in enumerate(KINDS):
@@ -101,7 +101,7 @@ class TitleLikeness:
 
     def rare_genres(self, sources: Ints64) -> Floats32:
         """Return [S, G] the cosine of genres weighed by rarity with those of each group; 0 where there are none."""
-        found: Floats32 = (self.genre_bags[sources] @ self._turned(BY_RARITY)[:, self.groups.first]).toarray()
+        found: Floats32 = (self.genre_bags[sources] @ self._turned_by_group(BY_RARITY)).toarray()
         return found
 
     @cached_property
@@ -139,6 +139,12 @@ class TitleLikeness:
         key = f"{name}^T"
         if key not in self.bags:
             self.bags[key] = self.bags[name].T.tocsr()
+        return self.bags[key]
+
+    def _turned_by_group(self, name: str) -> Bags:
+        key = f"{name}^T by group"
+        if key not in self.bags:
+            self.bags[key] = self._turned(name)[:, self.groups.first]
         return self.bags[key]
 
 

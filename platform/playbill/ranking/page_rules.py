@@ -78,9 +78,11 @@ class RowCandidate:
             taken = np.zeros_like(taken)
         if k not in self._ranked:
             self._ranked[k] = rank(self.scores, self.wanted, min(SPARE * k, max(len(self.scores), 1)))
-        ranked = self._ranked[k]
+        ranked, needed = self._ranked[k], max(k, self.plan.spec.minimum_length)
+        best = ranked.columns[:needed]
+        if len(best) == needed and not taken[best].any():
+            return ranked.head(k)
         left = ranked.without(taken)
-        needed = max(k, self.plan.spec.minimum_length)
         if len(left) < needed and len(ranked) < self.count:
             left = rank(self.scores, self.wanted & ~taken, needed)
         if len(left) < self.plan.spec.minimum_length:

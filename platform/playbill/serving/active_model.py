@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime
@@ -68,15 +69,15 @@ class Members:
     """
 
     def __init__(self, frame: pl.DataFrame) -> None:
-        self._frame = frame.select("member_id", *PROFILE_COLUMNS).sort("member_id")
+        ordered = frame.select("member_id", *PROFILE_COLUMNS).sort("member_id")
+        self._ids, self._profiles = ordered.get_column("member_id"), ordered.drop("member_id")
 
     def profile(self, member_id: str) -> dict[str, Any] | None:
         """Return country, language and kids_profile of a member, None when there is no such member."""
-        ids = self._frame.get_column("member_id")
-        row = int(ids.search_sorted(member_id))
-        if row >= len(ids) or ids[row] != member_id:
+        row = bisect_left(self._ids, member_id)
+        if row >= len(self._ids) or self._ids[row] != member_id:
             return None
-        return self._frame.select(PROFILE_COLUMNS).row(row, named=True)
+        return self._profiles.row(row, named=True)
 
 
 @dataclass(frozen=True)

@@ -206,7 +206,7 @@ def _row_candidates(active: ActiveModel, query: RankingQuery, plan: RowPlan) -> 
 
 
 def _row_viewer(query: RankingQuery, plan: RowPlan) -> Viewer:
-    return replace(query.viewer, source=plan.source)
+    return query.viewer if plan.source == query.viewer.source else replace(query.viewer, source=plan.source)
 
 
 def _filled_up(

@@ -244,11 +244,15 @@ def insert_frame(connection: sa.Connection, table: sa.Table, name: str, rows: pl
 
 
 @cache
-def _unless_there(table: sa.Table, dialect: str, key: tuple[str, ...]) -> sa.Insert:
-    """Return an insert that passes over rows whose key is there, and counts the others."""
-    maker = sqlite.insert if dialect == "sqlite" else postgresql.insert
+def _unless_there(
+    table: sa.Table, dialect: sa.Dialect, key: tuple[str, ...], columns: tuple[str, ...]
+) -> tuple[str, tuple[str, ...] | None]:
+    """Return an insert that passes over rows whose key is there; and its columns, where a driver knows them by place."""
+    maker = sqlite.insert if dialect.name == "sqlite" else postgresql.insert
     # Counting by RETURNING would send every row back: several times as slow.
-    return maker(table).on_conflict_do_nothing(index_elements=key).execution_options(preserve_rowcount=True)
+    statement = maker(table).on_conflict_do_nothing(index_elements=key)
+    compiled = statement.compile(dialect=dialect, column_keys=columns)
+    return str(compiled), tuple(compiled.positiontup) if compiled.positiontup else None
 
 
 def insert_new(
@@ -262,7 +266,11 @@ def insert_new(
     if not rows:
         return 0
     if connection.dialect.name in ("sqlite", "postgresql"):
-        return int(connection.execute(_unless_there(table, connection.dialect.name, tuple(key)), list(rows)).rowcount)
+        statement, names = _unless_there(table, connection.dialect, tuple(key), tuple(rows[0]))
+        # The driver is given the rows as they are: looking at each value again takes longer than writing them.
+        values = [tuple(map(row.get, names)) for row in rows] if names else list(rows)
+        found = connection.exec_driver_sql(statement, values, execution_options={"preserve_rowcount": True})
+        return int(found.rowcount)
     columns = [table.c[name] for name in key]
     known = set()
     for row in rows:

@@ -11,6 +11,7 @@ import numpy as np
 import polars as pl
 
 from playbill.arrays import Ints64
+from playbill.clock import to_microseconds
 from playbill.datasets.arrays import ContextArrays, HistoryArrays
 from playbill.datasets.encoding.encoder import Encoder
 from playbill.datasets.encoding.tokens import pad
@@ -139,9 +140,8 @@ def _past(request: Request, number: int) -> pl.DataFrame:
 
 
 def _rows(encoder: Encoder, requests: Sequence[Request]) -> pl.DataFrame:
-    requested: dict[str, Any] = {
-        "event_at": pl.Series("event_at", [request.at for request in requests], dtype=pl.Datetime("us", "UTC"))
-    }
+    moments = pl.Series([to_microseconds(request.at) for request in requests], dtype=pl.Int64)
+    requested: dict[str, Any] = {"event_at": moments.cast(pl.Datetime("us", "UTC"))}
     for name in _TEXT:
         requested[name] = pl.Series(name, [getattr(request, name) for request in requests], dtype=pl.String)
     places = [request.row_position for request in requests]

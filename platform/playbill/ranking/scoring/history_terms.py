@@ -14,7 +14,7 @@ import polars as pl
 from playbill.arrays import Bools, Floats32, Ints64
 from playbill.clock import to_microseconds
 from playbill.datasets import Encoder, Request
-from playbill.datasets.encoding.tokens import floor_moment
+from playbill.datasets.encoding.tokens import floor_moments
 from playbill.models.history_terms import HistoryTerms, Plays, WeekPlays
 from playbill.tables.frames import epoch_us
 
@@ -99,8 +99,8 @@ class HistoryReader:
 
         The last is the first request [U] that has each. All requests of a group are on one canvas.
         """
-        hours = self._encoder.state.snapshot_hours
-        moments = np.array([to_microseconds(floor_moment(request.at, hours)) for request in requests], np.int64)
+        at = np.array([to_microseconds(request.at) for request in requests], np.int64)
+        moments = floor_moments(at, self._encoder.state.snapshot_hours)
         # Requests hold their frames while this runs, so that an id means one frame.
         places: dict[tuple[int, int, int], int] = {}
         pasts = [id(request.history) for request in requests]

@@ -52,6 +52,10 @@ _approvals = sa.Table(
     sa.Column("run_id", sa.Text),
     sa.Column("kind", sa.Text, nullable=False),
 )
+# Every request from Python asks these, so they are put together once.
+_OLDEST_FIRST = sa.select(_approvals).where(_approvals.c.name == sa.bindparam("model")).order_by(_approvals.c.id)
+_NEWEST = _OLDEST_FIRST.order_by(None).order_by(_approvals.c.id.desc()).limit(1)
+_NAMES = {table: sa.select(table.c.name).distinct() for table in (_decisions, _approvals)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +112,7 @@ class PromotionLog:
 
     def approved(self, model: str) -> Approved | None:
         """Return the pair that servers may load now, None when nothing was ever approved."""
-        rows = self._approvals(model, newest_first=True, limit=1)
+        rows = self._approvals(model, _NEWEST)
         return rows[0][0] if rows else None
 
     def was_approved(self, model: str, version: int, digest: str) -> bool:
@@ -129,14 +133,9 @@ class PromotionLog:
             stack.append(row)
         return tuple(reversed(stack[:-1]))
 
-    def _approvals(
-        self, model: str, *, newest_first: bool = False, limit: int | None = None
-    ) -> list[tuple[Approved, str]]:
-        table = _approvals
-        order = table.c.id.desc() if newest_first else table.c.id
-        query = sa.select(table).where(table.c.name == self._name(model)).order_by(order).limit(limit)
+    def _approvals(self, model: str, query: sa.Select[Any] = _OLDEST_FIRST) -> list[tuple[Approved, str]]:
         with database_errors(self.engine), self.engine.connect() as connection:
-            rows = connection.execute(query).all()
+            rows = connection.execute(query, {"model": self._name(model)}).all()
         return [
             (Approved(row.version, row.digest, from_microseconds(row.approved_at_us), row.run_id), row.kind)
             for row in rows
@@ -153,7 +152,7 @@ class PromotionLog:
     def _names(self, table: sa.Table) -> tuple[str, ...]:
         prefix = self._name("")
         with database_errors(self.engine), self.engine.connect() as connection:
-            names = connection.execute(sa.select(table.c.name).distinct()).scalars().all()
+            names = connection.execute(_NAMES[table]).scalars().all()
         return tuple(sorted(name.removeprefix(prefix) for name in names if name.startswith(prefix)))
 
     def record(self, decision: Decision, lease: Lease, run_id: str | None = None) -> Decision:
