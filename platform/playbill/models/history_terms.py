@@ -84,11 +84,11 @@ class _Cells(NamedTuple):
 
     row: Ints64
     title: Ints64
-    count: int  # U
+    histories: int  # U
 
     def sums(self, values: Floats64) -> Floats64:
         """Return [U] sums of a value of each."""
-        return np.bincount(self.row, values, self.count)
+        return np.bincount(self.row, values, self.histories).astype(np.float64, copy=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,7 +183,8 @@ class HistoryTerms(nn.Module):
         unseen = np.ones((plays.count, titles), np.bool_)
         unseen[plays.owner, plays.title] = False
         unseen[:, 0] = False
-        played = _Cells(*np.nonzero(~unseen), plays.count)
+        row, title = np.nonzero(~unseen)
+        played = _Cells(row, title, plays.count)
         count = np.maximum(titles - np.bincount(played.row, minlength=plays.count), 1).astype(np.float64)
         logs = np.pad(self.popularity.numpy(), (0, titles - len(self.popularity)))
         moments = 0 if week is None else len(week.values)

@@ -43,7 +43,7 @@ class Project(DataMethods, ModelMethods, RequestMethods):
 
     @classmethod
     def open(cls, folder: Path | str | None = None, workspace: str | None = None) -> Project:
-        """Open the project whose playbill.toml is in a folder or the nearest one above it.
+        """Open the project whose playbill.toml is in a folder or the nearest one above it. Nothing else is read yet.
 
         Args:
             folder: Where to begin (default: the current folder). Without any playbill.toml the defaults hold for it.

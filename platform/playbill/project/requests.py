@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from playbill.serving import ActiveModel, Recommender, RecommendRequest, RecommendResponse
     from playbill.serving.explain import Explanation
     from playbill.serving.local import LocalRecommender
+    from playbill.training.watch import ProgressListener
     from playbill.versions.promotion import PromotionLog
 
 
@@ -29,17 +30,20 @@ class RequestMethods:
         *,
         model: str | None = None,
         version: int | None = None,
+        progress: ProgressListener | None = None,
         **situation: Unpack[Situation],
     ) -> RecommendResponse:
         """Answer one request by the code of the server, and log it as the server does.
 
-        The model is loaded by the first call, and again when another one was promoted or data was ingested.
+        The first call loads the model and what is known of titles and members, which takes seconds; so does the next
+        one after a promotion, an ingest or a new day. What is loaded is told to `progress`, else logged at INFO.
 
         Args:
             member_id: Who asks; absent or unknown: someone without a history.
             canvas: Where titles are shown (default: home, or the model's first canvas).
             model: Model that answers, or `name:3` (default: the promoted one).
             version: A registered version (default: the approved one).
+            progress: Hears what is loaded, if anything.
             situation: What else is known, see `Situation`.
 
         Raises:
@@ -51,7 +55,7 @@ class RequestMethods:
         Example:
             >>> project.recommend("42", "search", query="star w", k=5).to_polars()
         """
-        recommender, _, request = self._request(member_id, canvas, model, version, situation)
+        recommender, _, request = self._request(member_id, canvas, model, version, situation, progress)
         return recommender.recommend(request)
 
     def page(
@@ -61,6 +65,7 @@ class RequestMethods:
         *,
         model: str | None = None,
         version: int | None = None,
+        progress: ProgressListener | None = None,
         **situation: Unpack[Situation],
     ) -> RecommendResponse:
         """Lay out a canvas's page: its rows in order, each with its titles and why it is where it is.
@@ -75,7 +80,7 @@ class RequestMethods:
         """
         from playbill.serving.request_context import require_rows
 
-        recommender, active, request = self._request(member_id, canvas, model, version, situation)
+        recommender, active, request = self._request(member_id, canvas, model, version, situation, progress)
         return recommender.recommend(require_rows(active, request))
 
     def explain(
@@ -86,6 +91,7 @@ class RequestMethods:
         *,
         model: str | None = None,
         version: int | None = None,
+        progress: ProgressListener | None = None,
         **situation: Unpack[Situation],
     ) -> Explanation:
         """Say why a title is in an answer or is not: what rules say of it, and which heads and terms rank it.
@@ -101,7 +107,7 @@ class RequestMethods:
         """
         from playbill.serving.request_context import find_title
 
-        recommender, active, request = self._request(member_id, canvas, model, version, situation)
+        recommender, active, request = self._request(member_id, canvas, model, version, situation, progress)
         return recommender.explain(request, find_title(active, title))
 
     @cached_property
@@ -112,7 +118,13 @@ class RequestMethods:
         return PromotionLog(self.workspace)
 
     def _request(
-        self, member_id: str | None, canvas: str | None, model: str | None, version: int | None, situation: Situation
+        self,
+        member_id: str | None,
+        canvas: str | None,
+        model: str | None,
+        version: int | None,
+        situation: Situation,
+        progress: ProgressListener | None,
     ) -> tuple[Recommender, ActiveModel, RecommendRequest]:
         """Check the arguments of a call, and return what answers it with the request to that."""
         from playbill.serving.loading import served_model
@@ -121,7 +133,8 @@ class RequestMethods:
         situation["at"] = moment_of(situation.get("at"))  # a wrong moment is told before the workspace is opened
         model, version = registered_reference(model, version)
         key = (model or served_model(self.workspace, self._approvals), version)
+        heard = None if progress is None else progress.stage
         if key not in self._recommenders:
-            self._recommenders[key] = LocalRecommender(self.workspace, *key)
-        recommender, active = self._recommenders[key].current()
+            self._recommenders[key] = LocalRecommender(self.workspace, *key, progress=heard)
+        recommender, active = self._recommenders[key].current(heard)
         return recommender, active, request_of(active, member_id, canvas, situation)

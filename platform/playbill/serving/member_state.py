@@ -10,13 +10,14 @@ from typing import Any, Protocol
 
 import polars as pl
 
+from playbill.clock import to_microseconds
 from playbill.errors import PlaybillError, ServiceError
 from playbill.features import OnlineFeatures
 from playbill.schema import UNKNOWN_COUNTRY
 from playbill.serving.active_model import ActiveModel, CatalogSnapshot, Members
 from playbill.serving.ranking_context import MemberState, ServedFeatures
 from playbill.tables import Tables, empty_frame
-from playbill.tables.frames import utc_literal
+from playbill.tables.frames import epoch_us, utc_literal
 
 logger = logging.getLogger(__name__)
 
@@ -116,9 +117,10 @@ class FactReader:
             logger.warning("the event journal cannot be read: %s", error)
             notes.append("the event journal cannot be read: events not yet compacted are missing")
             events = self._tables.member_events(member_id, include_journal=False)
-        newest = events.get_column("event_at").max()
         # Most requests come after all of it, and finding that out is cheaper than a filter of all columns.
-        return events if newest is None or newest < at else events.filter(pl.col("event_at") < utc_literal(at))
+        if (epoch_us(events.get_column("event_at")) < to_microseconds(at)).all():
+            return events
+        return events.filter(pl.col("event_at") < utc_literal(at))
 
     def _profile(self, newest: Members, member_id: str | None, at: datetime | None) -> dict[str, Any] | None:
         if member_id is None:

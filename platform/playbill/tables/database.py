@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from datetime import datetime
 from functools import cache
 from hashlib import blake2b
 from typing import Any
@@ -188,7 +187,7 @@ def sql_columns(table: str) -> list[sa.Column[Any]]:
 
 def sql_row(table: str, row: Mapping[str, Any]) -> dict[str, Any]:
     """Return every canonical column of a row as its SQL value; columns not given are null."""
-    values = {column.name: row.get(column.name) for column in TABLES[table].columns}
+    values: dict[str, Any] = {column.name: row.get(column.name) for column in TABLES[table].columns}
     for name in _moments(table):
         if values[name] is not None:
             values[name] = to_microseconds(values[name])
@@ -247,7 +246,7 @@ def insert_frame(connection: sa.Connection, table: sa.Table, name: str, rows: pl
 def _unless_there(
     table: sa.Table, dialect: sa.Dialect, key: tuple[str, ...], columns: tuple[str, ...]
 ) -> tuple[str, tuple[str, ...] | None]:
-    """Return an insert that passes over rows whose key is there; and its columns, where a driver knows them by place."""
+    """Return an insert that passes over rows whose key is there, and its columns where the driver wants their order."""
     maker = sqlite.insert if dialect.name == "sqlite" else postgresql.insert
     # Counting by RETURNING would send every row back: several times as slow.
     statement = maker(table).on_conflict_do_nothing(index_elements=key)

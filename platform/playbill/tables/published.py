@@ -21,7 +21,6 @@ from playbill.tables.event_log import ORDER, bucket_files, bucket_of, bucket_pat
 from playbill.tables.frames import columns_of, log_schema, scan_files, scan_table, utc_literal
 from playbill.tables.generations import INTERACTIONS, MANIFEST, GenerationManifest
 
-
 PAGE_ROWS = 8_192  # as many as a row group of `by_member`, so that one page is one read
 PAGE_BYTES = 128 * 2**20  # memory of this process for pages that may be asked for again
 

@@ -152,6 +152,39 @@ def test_a_title_that_is_pushed_is_known_to_the_next_request(own: Workspace) -> 
     assert project.explain("Dawn", "42", "home").title_id == "t99"
 
 
+class Heard:
+    """Hears of progress."""
+
+    def __init__(self) -> None:
+        self.stages: list[str] = []
+
+    def stage(self, name: str) -> None:
+        self.stages.append(name)
+
+    def advance(self, done: int, total: int | None, detail: str = "") -> None: ...
+
+
+def test_the_first_request_says_what_it_loads_and_so_does_one_after_a_push(
+    own: Workspace, caplog: pytest.LogCaptureFixture
+) -> None:
+    project, heard = Project(own), Heard()
+    project.recommend("42", "home", progress=heard)
+    (loading,) = heard.stages
+    assert loading.startswith("load everycanvas, without an approved version, and the catalogue of ")
+    project.recommend("7", "home", progress=heard)
+    project.page("42", progress=heard)
+    assert heard.stages == [loading], "nothing is loaded again"
+    file = own.folder / "new.ndjson"
+    file.write_text('{"title_id": "t99", "name": "Dawn", "kind": "film"}\n')
+    project.push(titles=file)
+    with caplog.at_level("INFO", logger="playbill.serving"):
+        project.explain("Dawn", "42", "home", progress=heard)
+        assert len(heard.stages) == 2
+        assert not caplog.messages
+        Project(own).recommend("42", "home")
+    assert caplog.messages == [loading]
+
+
 def test_evaluating_nothing_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="name a version"):
         Project.open(tmp_path).evaluate()

@@ -17,10 +17,11 @@ from polars.testing import assert_frame_equal
 from playbill.clock import FixedClock, WallClock
 from playbill.config import ProjectFolder, WorkspaceSettings
 from playbill.errors import IntegrityError, StateError
-from playbill.tables import TIMESTAMP, Tables, event_log, generations, polars_schema, workspace_clock
+from playbill.tables import TIMESTAMP, Tables, event_log, generations, polars_schema, published, workspace_clock
 from playbill.tables.generations import Generations
 
 START = datetime(2020, 1, 1, tzinfo=UTC)
+DAY = timedelta(days=10)
 
 
 def files_below(folder: Path) -> set[str]:
@@ -35,6 +36,31 @@ def test_reads_what_was_written(filled, events):
     assert_frame_equal(log.select(events.columns), expected)
     assert filled.row_counts() == {"titles": 3, "availability": 0, "members": 0, "interactions": 6}
     assert filled.data_end() == START + timedelta(days=5, seconds=1)
+
+
+@pytest.mark.parametrize("rows", [1, 2, 3, 4, 100], ids="pages of {} rows".format)
+def test_a_member_on_several_pages_is_read_as_a_filter_reads_them(filled, events, monkeypatch, rows):
+    monkeypatch.setattr(published, "PAGE_ROWS", rows)
+    monkeypatch.setattr(published, "_pages", published.Pages())
+    generation = published.Published(filled.published().folder)
+    for member in ("a", "b", "c", "", "aa", "z"):
+        for _ in ("read", "from memory"):
+            assert_frame_equal(generation.of_member(member), generation.log(None, None, [member]).collect())
+    later = events.with_columns(pl.col("event_id") + "x", pl.col("seq") + 2, pl.col("event_at", "recorded_at") + DAY)
+    filled.append_events(later)
+    assert filled.member_events("b")["event_id"].to_list() == ["e1", "e4", "e1x", "e4x"]
+    assert_frame_equal(filled.member_events("b"), filled.interactions(members=["b"]))
+
+
+def test_pages_asked_for_last_stay_in_memory():
+    page = pl.DataFrame({"member_id": ["a", "a", "b"], "seq": [0, 1, 0]})
+    reads = []
+    pages = published.Pages(most=2 * int(page.estimated_size()))
+    for key in (1, 2, 1, 3, 1, 2):  # 3 takes the place of 2, as 1 was asked for since
+        pages.page(key, lambda key=key: reads.append(key) or page)
+    assert reads == [1, 2, 3, 2]
+    assert pages.page(4, lambda: pl.concat([page] * 9)).of("b") is not None, "too large to keep, and read all the same"
+    assert pages.page(1, lambda: pytest.fail("it was dropped for one that is too large")).of("z") is None
 
 
 def test_log_is_partitioned_by_day(filled, workspace):
