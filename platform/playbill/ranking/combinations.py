@@ -11,13 +11,13 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from itertools import product
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from playbill.arrays import Mask
+from playbill.arrays import Floats64, Mask
 from playbill.definitions.specs.row import GeneratorSpec, WordsSpec
 from playbill.ranking.catalogue import Catalogue, Columns
 
@@ -80,6 +80,10 @@ class Combinations:
                 of_title[title].append(number)
         return cls(list(kept), list(map(_columns, kept.values())), list(map(_columns, of_title)))
 
+    @cached_property
+    def _rarity(self) -> Floats64:
+        return np.log(len(self.of_title) / np.array([len(titles) for titles in self.titles]))
+
     def ranked(self, liked: Columns, minimum: int) -> list[int]:
         """Return the combinations with at least so many of a member's liked titles, the best first.
 
@@ -89,8 +93,7 @@ class Combinations:
             return []
         found = np.concatenate([self.of_title[title] for title in liked.tolist()])
         counts = np.bincount(found, minlength=len(self.own))
-        sizes = np.array([len(titles) for titles in self.titles])
-        worth = np.where(counts >= minimum, counts * np.log(len(self.of_title) / sizes), -1.0)
+        worth = np.where(counts >= minimum, counts * self._rarity, -1.0)
         order = np.argsort(-worth, kind="stable")[:CONSIDERED]
         return [number for number in order.tolist() if worth[number] >= 0]
 

@@ -187,11 +187,16 @@ def sql_columns(table: str) -> list[sa.Column[Any]]:
 
 def sql_row(table: str, row: Mapping[str, Any]) -> dict[str, Any]:
     """Return every canonical column of a row as its SQL value; columns not given are null."""
-    values: dict[str, Any] = {column.name: row.get(column.name) for column in TABLES[table].columns}
+    values = {**_nulls(table), **row}
     for name in _moments(table):
         if values[name] is not None:
             values[name] = to_microseconds(values[name])
     return values
+
+
+@cache
+def _nulls(table: str) -> dict[str, Any]:
+    return dict.fromkeys(TABLES[table].names())
 
 
 @cache

@@ -61,7 +61,7 @@ class Vocabulary:
             return np.fromiter(
                 (self._index.get(value, UNKNOWN) if value else UNKNOWN for value in values), np.int32, len(values)
             )
-        if not self._entries:
+        if not self._entries or values.null_count() == len(values):
             return np.zeros(len(values), np.int32)
         if len(values) <= SHORT:
             texts = values if values.dtype == pl.String else values.cast(pl.String)
