@@ -196,6 +196,8 @@ class PlainReader:
         ):
             opened = self._rows.open(request.view, found, [PackedField(*field) for field in view.fields])
             alive = opened.event_us >= to_microseconds(at - view.ttl) if view.ttl else None
+            if alive is not None and alive.all():
+                alive = None
             table = feature_table(opened, [f"{view.view}__{name}" for name, _ in view.fields], alive)
             *names, times_name = table.column_names
             columns |= {name: table.column(name) for name in names}

@@ -171,15 +171,23 @@ class HistoryTerms(nn.Module):
             found[:, place] = standardised(found[:, place], unseen)
         return found
 
-    def sums(self, plays: Plays, week: WeekPlays | None, titles: int, weights_UK: Floats32) -> Floats32:
-        """Return [U, titles] the weighted sums of `values`, whose standardised terms are never made.
+    def sums(
+        self,
+        plays: Plays,
+        week: WeekPlays | None,
+        titles: int,
+        weights_NK: Floats32,
+        history_N: Ints64 | None = None,
+    ) -> Floats32:
+        """Return [N, titles] the weighted sums of `values`, whose standardised terms are never made.
 
         Mean and deviation of a term come from the few titles it says something of. What it says of all titles is of a
         moment, or the same for everybody, so one product makes it for all histories, and the rest is added where it is.
 
-        `weights_UK` are those of the terms in each history.
+        `weights_NK` are those of the terms, and `history_N` which of the histories each row is of; None = one each.
         """
         later, each_history = plays.later(), np.arange(plays.count)
+        history_N = each_history if history_N is None else history_N
         unseen = np.ones((plays.count, titles), np.bool_)
         unseen[plays.owner, plays.title] = False
         unseen[:, 0] = False
@@ -189,33 +197,34 @@ class HistoryTerms(nn.Module):
         logs = np.pad(self.popularity.numpy(), (0, titles - len(self.popularity)))
         moments = 0 if week is None else len(week.values)
         # Of everybody: 1, log popularity, and the week's plays at each moment.
-        share_UX = np.zeros((plays.count, 2 + moments))
-        own_UT = np.zeros((plays.count, titles))
+        share_NX = np.zeros((len(history_N), 2 + moments))
+        own_NT = np.zeros((len(history_N), titles))
         for place, term in enumerate(self.config.terms):
-            if not weights_UK[:, place].any():
+            if not weights_NK[:, place].any():
                 continue
             if term == "popular_7d":
                 if week is None:
                     continue
                 mean, spread = week.moments(played, count)
-                scale = _scales(weights_UK[:, place], mean, spread)
-                share_UX[each_history, 2 + week.moment] += scale
+                scale = _scales(weights_NK[:, place], mean[history_N], spread[history_N])
+                share_NX[np.arange(len(history_N)), 2 + week.moment[history_N]] += scale
             else:
                 each, share = self._sparse(term, plays, later)
                 row, values = np.repeat(each_history, np.diff(each.indptr)), each.data.astype(np.float64)
-                cell = row * titles + each.indices
-                inside = unseen.ravel()[cell]
+                inside = unseen.ravel()[row * titles + each.indices]
                 own = _Cells(row[inside], each.indices[inside], plays.count)
                 mean, spread = _moments_of(own, values[inside], (played, count), logs, share)
-                scale = _scales(weights_UK[:, place], mean, spread)
-                own_UT.ravel()[cell] += scale[row] * values
-                share_UX[:, 1] -= scale * share
-            share_UX[:, 0] -= scale * mean
+                scale = _scales(weights_NK[:, place], mean[history_N], spread[history_N])
+                for sums_T, times, history in zip(own_NT, scale.tolist(), history_N.tolist(), strict=True):
+                    cells = slice(each.indptr[history], each.indptr[history + 1])
+                    sums_T[each.indices[cells]] += times * values[cells]
+                share_NX[:, 1] -= scale * share[history_N]
+            share_NX[:, 0] -= scale * mean[history_N]
         general_XT = np.concatenate(
             [np.ones((1, titles), np.float32), logs[None], *([] if week is None else [week.values])]
         )
-        found: Floats32 = share_UX.astype(np.float32) @ general_XT
-        found += own_UT.astype(np.float32)
+        found: Floats32 = share_NX.astype(np.float32) @ general_XT
+        found += own_NT.astype(np.float32)
         found[:, 0] = 0
         return found
 

@@ -5,7 +5,7 @@ Letters: N requests, U pairs of a history and a moment, K terms, T titles and th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -59,7 +59,7 @@ class HistoryReader:
 
     def read(self, requests: Sequence[Request]) -> RequestTerms:
         """Return the terms of some requests, whose histories hold rows of `interactions` in order."""
-        plays, week, row, _ = self._histories(requests, np.zeros(len(requests), np.int64))
+        plays, week, row = self._histories(requests)
         values = self._terms.values(plays, week, self._encoder.title_rows.size)
         return RequestTerms(values, row, plays.lengths()[row])
 
@@ -79,36 +79,32 @@ class HistoryReader:
         heads, gates = [head for head in self._heads if head in scores], gates or {}
         if not heads or not (gates or self._terms.weights.any()):
             return scores
-        plays, week, row, first = self._histories(requests, canvas if groups is None else groups)
+        plays, week, history = self._histories(requests)
+        # Requests of one history and one group are on one canvas, so terms weigh the same in them.
+        row, first = _numbered(history.tolist(), (canvas if groups is None else groups).tolist())
+        own, lengths = history[first], plays.lengths()
         found, titles = dict(scores), self._encoder.title_rows.size
         whole = len(first) == len(row)
         for head in heads:
-            weights, gate = self._terms.weights_of(head, canvas[first], plays.lengths()), gates.get(head)
+            weights, gate = self._terms.weights_of(head, canvas[first], lengths[own]), gates.get(head)
             if gate is not None:
                 weights = weights + gate.weights[first, 0]
             if weights.any():
-                sums = self._terms.sums(plays, week, titles, weights)
+                sums = self._terms.sums(plays, week, titles, weights, own)
                 found[head] = scores[head] + (sums if whole else sums[row])[:, 1:]
             if gate is not None and gate.new is not None and (more := gate.of_new()[first]).any():
-                sums = self._terms.sums(plays, week, titles, more)
+                sums = self._terms.sums(plays, week, titles, more, own)
                 found[head] = found[head] + ((sums if whole else sums[row]) * gate.new)[:, 1:]
         return found
 
-    def _histories(self, requests: Sequence[Request], group: Ints64) -> tuple[Plays, WeekPlays | None, Ints64, Ints64]:
-        """Return U histories at their moment, by group; the week's plays of each; [N] which each request has.
-
-        The last is the first request [U] that has each. All requests of a group are on one canvas.
-        """
+    def _histories(self, requests: Sequence[Request]) -> tuple[Plays, WeekPlays | None, Ints64]:
+        """Return U histories at their moment, the week's plays of each, and [N] which each request has."""
         at = np.array([to_microseconds(request.at) for request in requests], np.int64)
         moments = floor_moments(at, self._encoder.state.snapshot_hours)
         # Requests hold their frames while this runs, so that an id means one frame.
-        places: dict[tuple[int, int, int], int] = {}
-        pasts = [id(request.history) for request in requests]
-        keys = zip(pasts, moments.tolist(), group.tolist(), strict=True)
-        row = np.array([places.setdefault(key, len(places)) for key in keys], np.int64)
-        first = np.unique(row, return_index=True)[1]
-        plays = plays_of([requests[place].history for place in first], self._encoder)
-        return plays, self._week(moments[first]), row, first
+        row, first = _numbered((id(request.history) for request in requests), moments.tolist())
+        plays = plays_of([requests[place].history for place in first.tolist()], self._encoder)
+        return plays, self._week(moments[first]), row
 
     def added_to_pairs(
         self,
@@ -148,6 +144,13 @@ class HistoryReader:
             return None
         unique, moment = np.unique(moments, return_inverse=True)
         return WeekPlays(np.nan_to_num(self._column(unique, place)), moment.astype(np.int64))
+
+
+def _numbered(*columns: Iterable[int]) -> tuple[Ints64, Ints64]:
+    """Number rows that are alike [N] in the order they come in, and return the first row with each number."""
+    places: dict[tuple[int, ...], int] = {}
+    row = np.array([places.setdefault(key, len(places)) for key in zip(*columns, strict=True)], np.int64)
+    return row, np.unique(row, return_index=True)[1]
 
 
 def plays_of(histories: Sequence[pl.DataFrame | None], encoder: Encoder) -> Plays:
