@@ -30,6 +30,8 @@ def _keep_runs_in_the_project() -> None:
     home = ProjectFolder.find(_project_folder()).home
     os.environ.setdefault("METAFLOW_DATASTORE_SYSROOT_LOCAL", str(home))
     os.environ.setdefault("METAFLOW_CARD_LOCALROOT", str(home / ".metaflow"))
+    # Metaflow's own default is one folder under /tmp, which belongs to whichever user of the machine was there first.
+    os.environ.setdefault("METAFLOW_CLIENT_CACHE_PATH", str(home / ".metaflow" / "client_cache"))
     try:
         user = getpass.getuser()
     except (KeyError, OSError):  # a container whose user has no name

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pyarrow.fs
 import ray
 import ray.train
 import ray.train.torch
@@ -189,7 +190,10 @@ def _take_up(folder: Path, earlier: Path) -> None:
     if earlier.is_dir():
         adopt_checkpoint(Path(shutil.copytree(earlier, incoming)), folder)
     if newest is not None:
-        adopt_checkpoint(Path(newest.to_directory(str(incoming))), folder)
+        # Ray's own download takes a lock in a folder under /tmp that belongs to whichever user trained there first.
+        incoming.mkdir(exist_ok=True)
+        pyarrow.fs.copy_files(newest.path, str(incoming), source_filesystem=newest.filesystem)
+        adopt_checkpoint(incoming, folder)
 
 
 def _report_to_ray(numbers: dict[str, float], saved: Path | None) -> None:
