@@ -21,19 +21,18 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import polars as pl
-import pyarrow as pa
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from playbill.clock import to_microseconds
 from playbill.config import Workspace
 from playbill.features.reports import REQUEST_AT, FeatureColumn, OnlineFeatures, TitleSnapshots
-from playbill.features.snapshots import dense_snapshots, is_after, requested_rows, shaped
+from playbill.features.snapshots import dense_snapshots, is_after, shaped
 from playbill.files import write_text
 from playbill.tables.frames import epoch_us
 from playbill_feast.asof_join import ViewValues
 from playbill_feast.offline.parquet_files import parts_of, scan_parts
 from playbill_feast.online.backend import PackedDatabase, ReadRequest
-from playbill_feast.online.columns import feature_table
+from playbill_feast.online.columns import moments_of, series_of
 from playbill_feast.online.entity_keys import keys_of_values
 from playbill_feast.online.row_layout import PackedField
 from playbill_feast.online.sqlite_backend import SqliteBackend
@@ -165,13 +164,15 @@ class PlainReader:
         Raises:
             ServiceError, StateError, IntegrityError: The store does not answer.
         """
-        rows = pl.DataFrame(pl.from_arrow(requested_rows(member_ids, at, request or {})))
+        count, moment = len(member_ids), pl.Series("event_at", [to_microseconds(at)]).cast(pl.Datetime("us", "UTC"))
+        given = [pl.Series(name, [value] * count) for name, value in (request or {}).items()]
+        rows = pl.DataFrame([pl.Series("member_id", member_ids, pl.String), moment.new_from_index(0, count), *given])
         values, values_at = self._read(member_ids, at.astimezone(UTC))
-        if is_after(values_at, at, len(member_ids)).any():
+        if is_after(values_at, at, count).any():
             return None
         inputs = values.hstack([rows.get_column("event_at").alias(REQUEST_AT)])
         found = shaped(with_known(inputs, self._note.derived_members), self._columns)
-        return OnlineFeatures(rows.hstack(found), values_at, pl.Series([True] * len(member_ids), dtype=pl.Boolean))
+        return OnlineFeatures(rows.hstack(found), values_at, pl.Series([True] * count, dtype=pl.Boolean))
 
     def title_snapshots(self, moments: Sequence[datetime], title_ids: Sequence[str]) -> TitleSnapshots:
         """Return title features as `FeatureDoor.title_snapshots` does.
@@ -190,22 +191,16 @@ class PlainReader:
         requests = [
             ReadRequest(f"{self._project}/{view.view}", keys_of_values(view.keys, keys, count)) for view in views
         ]
-        columns, times = dict[str, pa.Array](), dict[str, pa.Array]()
+        columns, times = list[pl.Series](), list[pl.Series]()
         for view, request, found in zip(
             views, requests, self._rows.backend.read(requests) if requests else [], strict=True
         ):
             opened = self._rows.open(request.view, found, [PackedField(*field) for field in view.fields])
             alive = opened.event_us >= to_microseconds(at - view.ttl) if view.ttl else None
-            if alive is not None and alive.all():
-                alive = None
-            table = feature_table(opened, [f"{view.view}__{name}" for name, _ in view.fields], alive)
-            *names, times_name = table.column_names
-            columns |= {name: table.column(name) for name in names}
-            times[view.view] = table.column(times_name)
-        # One turn for both: entering polars costs more than the columns of a row.
-        both = pa.table([*columns.values(), *times.values()], names=[*columns, *times])
-        series = pl.DataFrame(pl.from_arrow(both)).get_columns()
-        return pl.DataFrame(series[: len(columns)]), pl.DataFrame(series[len(columns) :])
+            times.append(moments_of(view.view, opened.event_us))
+            for (name, _), column in zip(view.fields, opened.columns, strict=True):
+                columns.append(series_of(f"{view.view}__{name}", column, alive))
+        return pl.DataFrame(columns), pl.DataFrame(times)
 
 
 def _values(view: StoredNote) -> ViewValues:

@@ -1,4 +1,4 @@
-"""Stored columns from Arrow, and to Arrow, and to the Python objects that Feast's responses hold."""
+"""Stored columns from Arrow, and to Arrow, to the Python objects that Feast's responses hold, and to polars series."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from itertools import pairwise
 from typing import Any
 
 import numpy as np
+import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -39,7 +40,6 @@ _SCALAR_TYPES = {
     "bytes": pa.large_binary(),
     "proto": pa.large_binary(),
 }
-READABLE = frozenset({*FIXED, "string"})  # Kinds whose Arrow columns any frame reads as they are
 EVENT_TIME = "__event_timestamp"  # Column of event times: microseconds, UTC, null where an entity has no row
 
 
@@ -268,3 +268,32 @@ def _python_numbers(values: np.ndarray[Any, Any], kind: str) -> list[Any]:
 def _texts(blobs: Blobs, kind: str) -> list[Any]:
     decode: Callable[[bytes], str] = bytes.decode
     return list(map(decode, slices(blobs))) if kind == "string" else list(slices(blobs))
+
+
+READABLE = frozenset({*FIXED, "string"})  # Kinds that `series_of` reads
+_MOMENT = pl.Datetime("us", "UTC")
+
+
+def series_of(name: str, column: StoredColumn, alive: Flags | None = None) -> pl.Series:
+    """Return a stored column of a kind in `READABLE` under a name, null where it has no value or is not `alive`.
+
+    Not by way of Arrow, which imports pandas to look at an array.
+    """
+    values, valid = column.values, column.valid
+    if alive is not None:
+        valid = alive if valid is None else valid & alive
+    if isinstance(values, Blobs):
+        texts = [text.decode() for text in slices(present_blobs(StoredColumn(column.kind, values, valid)))]
+        there = [True] * len(texts) if valid is None else valid.tolist()
+        return pl.Series(name, [text if own else None for text, own in zip(texts, there, strict=True)], pl.String)
+    if column.kind == "time":
+        valid = values != NO_TIME if valid is None else valid
+    series = pl.Series(name, values.astype("bool") if column.kind == "bool" else values)
+    if valid is not None and not valid.all():
+        series.scatter(np.flatnonzero(~valid), None)
+    return series.cast(_MOMENT) if column.kind == "time" else series
+
+
+def moments_of(name: str, event_us: Ints) -> pl.Series:
+    """Return event times, null where there is no row."""
+    return series_of(name, StoredColumn("time", event_us, event_us != NEVER))
