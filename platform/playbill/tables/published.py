@@ -25,7 +25,7 @@ PAGE_ROWS = 8_192  # as many as a row group of `by_member`, so that one page is 
 PAGE_BYTES = 128 * 2**20  # memory of this process for pages that may be asked for again
 
 
-class Page:
+class MemberPage:
     """Rows of a file by members: what each member has there.
 
     Args:
@@ -45,26 +45,27 @@ class Page:
         return None if place is None else self.rows.slice(*place)
 
 
-class Pages:
+class MemberPages:
     """Parts of files, those asked for last (in bytes). Safe to share between threads."""
 
     def __init__(self, most: int = PAGE_BYTES) -> None:
-        self._kept: LRUCache[object, Page] = LRUCache(most, getsizeof=lambda page: page.nbytes)
+        self._kept: LRUCache[object, MemberPage] = LRUCache(most, getsizeof=lambda page: page.nbytes)
         self._lock = Lock()
 
-    def page(self, key: object, read: Callable[[], pl.DataFrame]) -> Page:
+    def page(self, key: object, read: Callable[[], pl.DataFrame]) -> MemberPage:
         """Return the page of a key, read where it is not in memory."""
         with self._lock:
             found = self._kept.get(key)
         if found is None:
-            found = Page(read())
+            found = MemberPage(read())
             with self._lock:
                 if found.nbytes <= self._kept.maxsize:
                     self._kept[key] = found
         return found
 
 
-_pages = Pages()
+member_pages = MemberPages()
+"""Those of every workspace of this process."""
 
 
 class Published:
@@ -143,7 +144,7 @@ class Published:
         digest, starts, parts = content_digest(path), self._page_starts(path), []
         # The page before the first one that begins with the member may end with events of theirs.
         for number in range(max(bisect_left(starts, member_id) - 1, 0), bisect_right(starts, member_id)):
-            page = _pages.page((digest, self._schema_text, number), partial(self._page, path, number))
+            page = member_pages.page((digest, self._schema_text, number), partial(self._page, path, number))
             if (rows := page.of(member_id)) is not None:
                 parts.append(rows)
         return parts

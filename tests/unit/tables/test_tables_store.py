@@ -41,7 +41,7 @@ def test_reads_what_was_written(filled, events):
 @pytest.mark.parametrize("rows", [1, 2, 3, 4, 100], ids="pages of {} rows".format)
 def test_a_member_on_several_pages_is_read_as_a_filter_reads_them(filled, events, monkeypatch, rows):
     monkeypatch.setattr(published, "PAGE_ROWS", rows)
-    monkeypatch.setattr(published, "_pages", published.Pages())
+    monkeypatch.setattr(published, "member_pages", published.MemberPages())
     generation = published.Published(filled.published().folder)
     for member in ("a", "b", "c", "", "aa", "z"):
         for _ in ("read", "from memory"):
@@ -55,7 +55,7 @@ def test_a_member_on_several_pages_is_read_as_a_filter_reads_them(filled, events
 def test_pages_asked_for_last_stay_in_memory():
     page = pl.DataFrame({"member_id": ["a", "a", "b"], "seq": [0, 1, 0]})
     reads = []
-    pages = published.Pages(most=2 * int(page.estimated_size()))
+    pages = published.MemberPages(most=2 * int(page.estimated_size()))
     for key in (1, 2, 1, 3, 1, 2):  # 3 takes the place of 2, as 1 was asked for since
         pages.page(key, lambda key=key: reads.append(key) or page)
     assert reads == [1, 2, 3, 2]
