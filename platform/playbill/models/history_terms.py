@@ -102,7 +102,8 @@ class WeekPlays:
         """Return [U] mean and deviation over the `count` [U] titles that were not played."""
         own = self.values[self.moment[played.row], played.title].astype(np.float64)
         total_S = self.values.sum(axis=1, dtype=np.float64)
-        square_S = np.array([np.vdot(exact, exact) for exact in map(np.float64, self.values)])
+        # No product of vectors: BLAS would wake its threads for one of more than 10,000, and they spin until the next.
+        square_S = np.array([np.square(exact).sum() for exact in map(np.float64, self.values)])
         total = total_S[self.moment] - played.sums(own)
         return _mean_and_deviation(total, square_S[self.moment] - played.sums(own**2), count)
 

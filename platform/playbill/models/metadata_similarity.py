@@ -131,7 +131,7 @@ class TitleLikeness:
         """[T, genres] unit rows of genres weighed by rarity; a title without genres has an empty one."""
         return self.bags[BY_RARITY]
 
-    @property
+    @cached_property
     def _facts(self) -> Ints64:
         return np.stack([self.kind, self.language, self.year])
 

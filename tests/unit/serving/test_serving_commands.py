@@ -37,7 +37,9 @@ def test_before_a_promotion_the_shell_is_answered_by_the_stated_fallback(own: Wo
 def test_one_answer_is_not_held_up_by_the_garbage_collector(own: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
     during = []
     seen = LocalRecommender.current
-    monkeypatch.setattr(LocalRecommender, "current", lambda self: during.append(gc.isenabled()) or seen(self))
+    monkeypatch.setattr(
+        LocalRecommender, "current", lambda self, *how: during.append(gc.isenabled()) or seen(self, *how)
+    )
     answer(own, "--canvas", "home")
     run(own, "recommend", "--canvas", "serch", code=1)
     assert (during, gc.isenabled()) == ([False, False], True)

@@ -37,7 +37,7 @@ from playbill.ranking.relevance import POPULAR, popularity_prior
 from playbill.ranking.scoring.similar_titles import AlikeTitles
 from playbill.ranking.scoring.text_match import SearchTexts, TextIndex
 
-SOURCES_KEPT, KEPT_BYTES = 512, 64 * 2**20  # source titles whose terms are remembered at most, and memory for them
+KEPT_BYTES = 64 * 2**20  # memory for terms of source titles that may be asked for again
 QUERIES_AT_ONCE = 16  # queries whose best titles' neighbours are held at a time
 MATCHES = 4  # titles whose neighbours answer a query
 NEAREST = 3.0  # likeness from which on a title is a neighbour like any other
@@ -55,8 +55,7 @@ class AuxiliaryScores:
     ) -> None:
         self._network, self._inputs, self._titles, self._encoder = network, inputs, titles, encoder
         self._directions = torch.nn.functional.normalize(vectors.float(), dim=-1)
-        most = min(SOURCES_KEPT, KEPT_BYTES // (4 * inputs.count))
-        self._rows: FIFOCache[tuple[str, int], Floats32] = FIFOCache(max(1, most))
+        self._rows: FIFOCache[tuple[str, int], Floats32] = FIFOCache(max(1, KEPT_BYTES // (4 * inputs.count)))
         self._lock = Lock()
 
     def beside(self, vectors: Tensor) -> AuxiliaryScores:
